@@ -1,0 +1,1 @@
+from drivetrain import attach as attach

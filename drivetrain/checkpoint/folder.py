@@ -1,0 +1,255 @@
+"""One folder of checkpoints: its files, its manifest and the text file ``last_checkpoint``.
+
+A save goes through these steps, each of them atomic, so that a crash between any two leaves a folder that
+loads:
+
+1. the file is written and verified under a temporary name;
+2. the manifest announces its digest;
+3. the file gets its name (in place of an older one of that name, whose digest the manifest still lists);
+4. ``last_checkpoint`` names it, if it is the newest state of the training;
+5. the manifest lists it in its roles.
+
+Reading takes ``last_checkpoint`` for the newest (people edit that file to go back), then the manifest from
+the newest to the oldest entry, then files that no manifest lists.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from drivetrain.checkpoint.files import (
+    FileLayer,
+    Written,
+    atomic_write,
+    check_file_name,
+    clean_leftovers,
+    file_digest,
+)
+from drivetrain.checkpoint.formats import check_whole, read_checkpoint
+from drivetrain.checkpoint.manifest import MANIFEST_NAME, Entry, Manifest
+from drivetrain.errors import CheckpointError, CorruptCheckpointError, OutputError
+
+__all__ = ["CheckpointFolder", "iteration_of_name"]
+
+POINTER_NAME = "last_checkpoint"
+_LARGEST_MANIFEST = 64 << 20
+_logger = logging.getLogger(__name__)
+
+
+class CheckpointFolder:
+    """The checkpoints in a folder.
+
+    Args:
+        path: the folder; made at the first save.
+        layer: the file operations to use.
+    """
+
+    def __init__(self, path: str | Path, layer: FileLayer | None = None) -> None:
+        self.path = Path(path)
+        self.layer = layer or FileLayer()
+
+    # ---- writing
+
+    def save(self, entry: Entry, writer: Callable[[Any], None]) -> Entry:
+        """Write a checkpoint; see the module's text for the steps.
+
+        Args:
+            entry: what it is; ``bytes`` and ``sha256`` are filled in here. With the role ``last``, the file
+                ``last_checkpoint`` is made to name it.
+            writer: writes the content, for `atomic_write`.
+
+        Returns:
+            The entry as it is in the manifest.
+
+        Raises:
+            OutputError: the folder or a file cannot be written. What was there before is untouched.
+        """
+        self.make()
+        manifest = self.manifest(repair=True)
+
+        def announce(written: Written) -> None:
+            nonlocal entry
+            entry = replace(entry, bytes=written.bytes, sha256=written.sha256)
+            self._write_manifest(manifest.announce(entry))
+
+        atomic_write(self.path / entry.file, writer, layer=self.layer, before_rename=announce)
+        if "last" in entry.roles:
+            self._write_text(POINTER_NAME, entry.file)
+        manifest = manifest.commit(entry)
+        self._write_manifest(manifest)
+        return manifest.find(entry.file)[-1]
+
+    def tag_last(self, file: str) -> None:
+        """Make a file of the folder the one that a resume takes first."""
+        check_file_name(file, "tag_last_checkpoint")
+        self._write_text(POINTER_NAME, file)
+        manifest = self.manifest(repair=True)
+        if entry := next(reversed(manifest.find(file)), None):
+            self._write_manifest(manifest.commit(replace(entry, roles=tuple(dict.fromkeys((*entry.roles, "last"))))))
+
+    def remove(self, files: Iterable[str]) -> None:
+        """Delete checkpoints. A crash in between leaves entries without a file, which reading passes over."""
+        names = {check_file_name(file, "remove") for file in files}
+        for name in sorted(names):
+            self.layer.remove(self.path / name)
+        if names:
+            self._write_manifest(self.manifest(repair=True).without(names))
+
+    def make(self) -> None:
+        """Make the folder.
+
+        Raises:
+            OutputError: it cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"the folder {self.path} cannot be made ({error.strerror or error}): choose another OUTPUT_DIR"
+            ) from error
+
+    def clean(self) -> None:
+        """Delete what killed saves left under temporary names."""
+        if removed := clean_leftovers(self.path, self.layer):
+            _logger.info("Removed %d unfinished files of an earlier run from %s", len(removed), self.path)
+
+    def set_aside(self, file: str) -> Path:
+        """Rename a damaged file to ``<name>.corrupt`` and return the new path."""
+        target = self.path / f"{file}.corrupt"
+        number = 1
+        while target.exists():
+            number += 1
+            target = self.path / f"{file}.corrupt{number}"
+        self.layer.replace(self.path / file, target)
+        return target
+
+    # ---- reading
+
+    def manifest(self, *, repair: bool = False) -> Manifest:
+        """The manifest; empty where there is none.
+
+        A damaged one is reported, and with ``repair`` it is set aside and rebuilt from the files that are
+        whole.
+
+        Raises:
+            CheckpointError: it names a file outside the folder, or cannot be read.
+        """
+        path = self.path / MANIFEST_NAME
+        try:
+            if not path.exists():
+                return Manifest()
+            if path.stat().st_size > _LARGEST_MANIFEST:
+                raise CorruptCheckpointError(f"{path} is larger than any manifest")
+            return Manifest.parse(path.read_bytes(), str(path))
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read ({error.strerror or error})") from error
+        except CorruptCheckpointError as error:
+            if not repair:
+                _logger.warning("%s; going by the files themselves", error)
+                return Manifest()
+            aside = self.set_aside(MANIFEST_NAME)
+            rebuilt = self._rebuild()
+            _logger.warning("%s; set aside as %s, rebuilt from %d files", error, aside.name, len(rebuilt.entries))
+            return rebuilt
+
+    def pointer(self) -> str:
+        """The file that ``last_checkpoint`` names, or ``""``.
+
+        Raises:
+            CheckpointError: it names a file outside the folder.
+        """
+        path = self.path / POINTER_NAME
+        try:
+            with open(path, encoding="utf-8", errors="replace") as handle:
+                name = handle.read(4096).strip()
+        except OSError:
+            return ""
+        return check_file_name(name, str(path)) if name else ""
+
+    def files(self) -> list[str]:
+        """The names of all ``.pth`` files, sorted."""
+        if not self.path.is_dir():
+            return []
+        return sorted(p.name for p in self.path.iterdir() if p.suffix == ".pth" and not p.name.startswith("."))
+
+    def candidates(self) -> Iterator[str]:
+        """File names that exist, in the order in which a resume tries them."""
+        present = self.files()
+        entries = self.manifest().entries
+        newest_first = list(reversed(entries))
+        newest_first.sort(key=_age)
+        listed = [e.file for e in newest_first]
+        unlisted = sorted((f for f in present if f not in listed), key=lambda f: -(iteration_of_name(f) or -1))
+        return (name for name in dict.fromkeys((self.pointer(), *listed, *unlisted)) if name in present)
+
+    def was_used(self) -> list[str]:
+        """Traces that checkpoints were saved here: names of files, listed files, files set aside."""
+        traces = [e.file for e in self.manifest().entries] + self.files() + [self.pointer()]
+        if self.path.is_dir():
+            traces += [p.name for p in self.path.iterdir() if ".pth.corrupt" in p.name]
+        return sorted({trace for trace in traces if trace})
+
+    def verify(self, file: str) -> None:
+        """Check that a file is what was saved: by its digest, or by reading it where the manifest has none.
+
+        Raises:
+            CorruptCheckpointError: it is not.
+            CheckpointError: it cannot be read, or holds objects that could run code.
+        """
+        if digests := self.digests(file):
+            check_whole(self.path / file, digests)
+        else:
+            read_checkpoint(self.path / file)
+
+    def digests(self, file: str) -> list[str]:
+        """The digests that the manifest accepts for a file (two while it is being replaced)."""
+        return [entry.sha256 for entry in self.manifest().find(file)]
+
+    def iteration(self, file: str) -> int | None:
+        """The iteration of a file by the manifest, or else by its name."""
+        known = [entry.iteration for entry in self.manifest().find(file) if entry.iteration is not None]
+        return known[-1] if known else iteration_of_name(file)
+
+    # ---- parts
+
+    def _write_manifest(self, manifest: Manifest) -> None:
+        self._write_text(MANIFEST_NAME, manifest.to_text())
+
+    def _write_text(self, name: str, text: str) -> None:
+        atomic_write(self.path / name, lambda stream: stream.write(text.encode()), layer=self.layer)
+
+    def _rebuild(self) -> Manifest:
+        """A manifest of the files that are whole, made from what they hold."""
+        entries = []
+        for name in self.files():
+            path = self.path / name
+            try:
+                check_whole(path)
+                iteration = read_checkpoint(path).get("iteration")
+                entry = Entry(name, path.stat().st_size, file_digest(path))
+            except (CheckpointError, OSError) as error:
+                _logger.warning("left out of the manifest: %s", error)
+                continue
+            entries.append(replace(entry, iteration=iteration if type(iteration) is int else None))
+        entries.sort(key=lambda e: -1 if e.iteration is None else e.iteration)
+        last = self.pointer()
+        roles = {"model_best.pth": ("best",), "model_final.pth": ("final",)}
+        return Manifest(
+            tuple(replace(e, roles=(*roles.get(e.file, ()), *(("last",) if e.file == last else ()))) for e in entries)
+        )
+
+
+def iteration_of_name(file: str) -> int | None:
+    """The iteration in a name such as ``model_0004999.pth``, or None."""
+    found = re.search(r"_(\d+)\.pth$", file)
+    return int(found[1]) if found else None
+
+
+def _age(entry: Entry) -> tuple[bool, int]:
+    """Sorts the newest first; entries without an iteration last, in the order given."""
+    return entry.iteration is None, -(entry.iteration or 0)

@@ -1,0 +1,216 @@
+"""Reading and writing checkpoint files: own ``.pth`` archives and ``.safetensors``.
+
+Nothing that is read can run code: PyTorch files are read with ``weights_only=True`` and safetensors hold
+tensors only. What would not load that way is refused when it is saved.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+import zipfile
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from drivetrain.checkpoint.files import file_digest
+from drivetrain.errors import CheckpointError, CorruptCheckpointError
+
+__all__ = ["check_whole", "checkpoint_writer", "model_state", "read_checkpoint", "storable"]
+
+_TENSORS = (torch.Tensor, torch.nn.Parameter)
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.Size, torch.dtype, torch.device)
+_WRAPPERS = ("module.", "_orig_mod.")
+
+
+def storable(value: Any, key: str) -> Any:
+    """The value as it can be stored: itself, with NumPy scalars turned into Python's.
+
+    Args:
+        value: tensors and plain values in dicts, lists, tuples and sets.
+        key: where it stands, for the message.
+
+    Raises:
+        CheckpointError: something in it could not be loaded again with ``weights_only=True``; the message
+            names the key.
+    """
+    kind = type(value)
+    if kind in _PLAIN or kind in _TENSORS:
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if kind in (dict, OrderedDict, Counter):
+        items = {k: storable(v, f"{key}[{k!r}]") for k, v in value.items()}
+        for k in items:
+            storable(k, f"a key of {key}")
+        if all(items[k] is v for k, v in value.items()):
+            return value  # unchanged: keeps an OrderedDict's metadata, which modules use to load old states
+        return items
+    if kind in (list, tuple, set):
+        members = [storable(v, f"{key}[{i}]") for i, v in enumerate(value)]
+        return value if all(a is b for a, b in zip(members, value, strict=True)) else kind(members)
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    raise CheckpointError(
+        f"{key} is a {name}, which a checkpoint cannot hold, since loading it could run code: give tensors, numbers, "
+        "text, and dicts, lists and tuples of these"
+    )
+
+
+def checkpoint_writer(data: dict[str, Any]) -> Callable[[Any], None]:
+    """A function that writes ``data`` to a file object, for `atomic_write`. Checks all of it beforehand.
+
+    Raises:
+        CheckpointError: a value could not be loaded again; see `storable`.
+    """
+    checked = {key: storable(value, key) for key, value in data.items()}
+    return lambda stream: torch.save(checked, stream)
+
+
+def check_whole(path: Path, digests: Iterable[str] = ()) -> None:
+    """Check that a file is what was saved.
+
+    Args:
+        path: the file.
+        digests: acceptable SHA-256 digests. Without any, the checksums inside a zip archive (``.pth``) are
+            checked, where it has them.
+
+    Raises:
+        CorruptCheckpointError: it is not.
+        CheckpointError: it is missing or not a file, or the system cannot read it.
+    """
+    try:
+        size = path.stat().st_size
+        if not path.is_file():
+            raise CheckpointError(f"{path} is a folder, not a checkpoint file: give a file such as model_final.pth")
+        if size == 0:
+            raise CorruptCheckpointError(f"{path} is empty (0 bytes)")
+        expected = set(digests)
+        if expected and file_digest(path) not in expected:
+            raise CorruptCheckpointError(f"{path} is damaged: its content does not match the digest in the manifest")
+        if not expected:
+            _check_archive(path)
+    except FileNotFoundError:
+        raise CheckpointError(f"the checkpoint file {path} does not exist{_neighbours(path)}") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror or error})") from error
+
+
+def read_checkpoint(path: str | Path, digests: Iterable[str] = ()) -> dict[str, Any]:
+    """Read a whole checkpoint file to the CPU.
+
+    Args:
+        path: a ``.pth``/``.pt`` file, or a ``.safetensors`` file, which gives ``{"model": tensors}``.
+        digests: acceptable SHA-256 digests; see `check_whole`.
+
+    Raises:
+        CorruptCheckpointError: damaged, truncated, or not a checkpoint.
+        CheckpointError: missing, not a file, of a kind that is not read, or holding objects that could run
+            code.
+    """
+    text = str(path)
+    if "://" in text:
+        raise CheckpointError(f"{text} is an address, and nothing is downloaded: fetch the file and give its path")
+    path = Path(path)
+    if path.suffix.lower() == ".pkl":
+        raise CheckpointError(f"{path} is a pickle, which can run code when loaded: convert it to .pth or .safetensors")
+    check_whole(path, digests)
+    if path.suffix.lower() == ".safetensors":
+        return {"model": _read_safetensors(path)}
+    data = _read_torch(path)
+    if not isinstance(data, Mapping) or not all(isinstance(key, str) for key in data):
+        raise CheckpointError(f"{path} holds a {type(data).__name__}, not a checkpoint (a dict with text keys)")
+    return dict(data)
+
+
+def model_state(data: Mapping[str, Any], source: str) -> OrderedDict[str, torch.Tensor]:
+    """The model's tensors in what `read_checkpoint` returned.
+
+    Takes the dict under ``"model"`` or ``"state_dict"``, or ``data`` itself where all its values are tensors.
+    Prefixes that wrappers put in front of every name (``module.``, ``_orig_mod.``) are taken away.
+
+    Raises:
+        CheckpointError: there is no such thing in it.
+    """
+    state: Any = next((data[key] for key in ("model", "state_dict") if isinstance(data.get(key), Mapping)), data)
+    bad = [name for name, value in state.items() if not isinstance(value, torch.Tensor)]
+    bad = [name for name in bad if not str(name).endswith("_extra_state")]
+    if bad or not state:
+        found = ", ".join(sorted(map(str, data))[:8]) or "nothing"
+        raise CheckpointError(f"{source} holds no model weights: it has {found}, and no 'model' with tensors")
+    prefix = ""
+    while longer := next((p for p in _WRAPPERS if all(n.startswith(prefix + p) for n in state)), ""):
+        prefix += longer
+
+    def clean(name: str) -> str:
+        return name.removeprefix(prefix).replace("._orig_mod.", ".")
+
+    result = OrderedDict((clean(name), value) for name, value in state.items())
+    versions = getattr(state, "_metadata", {})  # the modules' versions, by which they convert old states
+    result._metadata = {clean(f"{name}.")[:-1]: value for name, value in versions.items()}  # type: ignore[attr-defined]
+    return result
+
+
+def _check_archive(path: Path) -> None:
+    """Check the CRC of every record of a zip archive; other files pass, their reader judges them."""
+    try:
+        if not zipfile.is_zipfile(path):
+            return
+        with zipfile.ZipFile(path) as archive:
+            if not any(record.CRC for record in archive.infolist()):
+                return  # written with PyTorch's checksums switched off
+            broken = archive.testzip()
+    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, UnicodeDecodeError) as error:
+        raise CorruptCheckpointError(f"{path} is damaged: {error}") from error
+    if broken:
+        raise CorruptCheckpointError(f"{path} is damaged: the checksum of its record {broken!r} is wrong")
+
+
+def _read_torch(path: Path) -> Any:
+    """Load a PyTorch file as data only."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # remarks on foreign pickle protocols; the outcome is what counts
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # torch.load has no error type of its own: anything from KeyError to RuntimeError
+        text = " ".join(str(error).split())
+        unsafe = re.search(r"(?:GLOBAL|global:?|class:?) ([\w.]+\.\w+)", text)
+        if unsafe:
+            raise CheckpointError(
+                f"{path} holds an object of {unsafe[1]}, which could run code when loaded: refused; save tensors and "
+                "plain values only"
+            ) from error
+        raise CorruptCheckpointError(
+            f"{path} is not a checkpoint, or is truncated or damaged ({type(error).__name__}: {_short(text)})"
+        ) from error
+
+
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    """Load a safetensors file."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path, device="cpu")
+    except (SafetensorError, ValueError, OSError) as error:
+        raise CorruptCheckpointError(f"{path} is not a whole safetensors file ({error})") from error
+
+
+def _short(text: str) -> str:
+    """The beginning of PyTorch's long messages, without its advice to switch safety off."""
+    if "weights_only" in text:
+        text = text.partition("WeightsUnpickler error:")[2].partition("Check the doc")[0]
+    return text.strip()[:120] or "unreadable"
+
+
+def _neighbours(path: Path) -> str:
+    """A hint of what is there instead of a missing file."""
+    if not path.parent.is_dir():
+        return f" (nor does the folder {path.parent})"
+    names = sorted(p.name for p in path.parent.iterdir() if p.suffix in (".pth", ".pt", ".safetensors"))[:5]
+    return f"; the folder has {', '.join(names)}" if names else " and no other checkpoint is beside it"

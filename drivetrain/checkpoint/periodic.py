@@ -1,0 +1,88 @@
+"""Saving at regular intervals, and deleting what is no longer wanted."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any
+
+from drivetrain.checkpoint.checkpointer import Checkpointer
+from drivetrain.errors import OutputError, UserInputError
+
+__all__ = ["PeriodicCheckpointer"]
+
+_logger = logging.getLogger(__name__)
+
+
+class PeriodicCheckpointer:
+    """Saves ``model_0004999`` and the like each ``period`` iterations, and ``model_final`` at the end.
+
+    Args:
+        checkpointer: what saves.
+        period: saves after each iteration i (from 0) for which ``(i + 1) % period == 0``; 0 saves at the end
+            only.
+        max_iter: the number of iterations; with it, the last one also saves ``<file_prefix>_final``.
+        max_to_keep: how many periodic files stay; all by default. An older file is deleted only after the new
+            one is saved and verified, and never if it is the best, the final or the last one. The count
+            includes the files of earlier runs in the folder.
+        file_prefix: how names begin; files with other prefixes are left alone.
+
+    Raises:
+        UserInputError: ``period`` or ``max_to_keep`` is no sensible number.
+    """
+
+    def __init__(
+        self,
+        checkpointer: Checkpointer,
+        period: int,
+        max_iter: int | None = None,
+        max_to_keep: int | None = None,
+        file_prefix: str = "model",
+    ) -> None:
+        if int(period) < 0:
+            raise UserInputError(f"the checkpoint period is {period!r}: give a number of iterations, or 0 for none")
+        if max_to_keep is not None and int(max_to_keep) < 1:
+            raise UserInputError(f"max_to_keep is {max_to_keep!r}: give 1 or more, or None to keep all files")
+        self.checkpointer = checkpointer
+        self.period = int(period)
+        self.max_iter = max_iter
+        self.max_to_keep = max_to_keep
+        self.file_prefix = file_prefix
+
+    def step(self, iteration: int, **kwargs: Any) -> None:
+        """Save if it is time to; call it after each iteration, from 0.
+
+        A periodic save that fails for want of disk space or the like is an alarm in the log and no reason to
+        end the training; a final one that fails is an error.
+
+        Raises:
+            OutputError: the final checkpoint cannot be written.
+        """
+        iteration = int(iteration)
+        extra = {"iteration": iteration, **kwargs}
+        if self.period and (iteration + 1) % self.period == 0:
+            self._save_periodic(iteration, extra)
+        if self.max_iter is not None and iteration >= self.max_iter - 1:
+            self.save(f"{self.file_prefix}_final", **extra)
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        """Save now, under any name."""
+        self.checkpointer.save(name, **kwargs)
+
+    def _save_periodic(self, iteration: int, extra: dict[str, Any]) -> None:
+        """Save, then delete what is too many."""
+        try:
+            self.save(f"{self.file_prefix}_{iteration:07d}", **extra)
+            if self.max_to_keep is not None and self.checkpointer.save_to_disk and self.checkpointer.save_dir:
+                self._delete_old(self.max_to_keep)
+        except OutputError as error:
+            _logger.error("CHECKPOINT FAILED after iteration %d, training goes on: %s", iteration, error)
+
+    def _delete_old(self, keep: int) -> None:
+        """Delete the oldest periodic files of the manifest beyond ``keep``."""
+        own = re.compile(re.escape(self.file_prefix) + r"_\d{7,}\.pth")
+        folder = self.checkpointer.folder
+        entries = [e for e in folder.manifest().entries if own.fullmatch(e.file)]
+        entries.sort(key=lambda e: -1 if e.iteration is None else e.iteration)
+        newest = {e.file for e in entries[-keep:]}
+        folder.remove(e.file for e in entries if e.file not in newest and not e.roles)

@@ -1,0 +1,95 @@
+"""Putting saved states into a model and other objects: all of them or none."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from drivetrain.checkpoint.compare import compare_state
+from drivetrain.checkpoint.formats import model_state
+from drivetrain.errors import CheckpointError, IncompatibleWeightsError
+
+__all__ = ["restore"]
+
+_logger = logging.getLogger(__name__)
+
+
+def restore(model: nn.Module, objects: Mapping[str, Any], data: dict[str, Any], source: str) -> dict[str, Any]:
+    """Restore a model and objects from what `read_checkpoint` returned.
+
+    The weights are compared with the model before anything is changed. If a later step fails, the model and
+    all objects get their former states back.
+
+    Args:
+        model: takes ``data["model"]``, or ``data`` itself if it is bare weights.
+        objects: key -> object with ``state_dict`` and ``load_state_dict``; one whose key ``data`` lacks is
+            left as it is, with a warning.
+        data: the content of a checkpoint.
+        source: where it comes from, for messages.
+
+    Returns:
+        What of ``data`` was not restored into anything.
+
+    Raises:
+        IncompatibleWeightsError: the weights are for another model.
+        CheckpointError: there are no weights in it, or an object cannot take its state.
+    """
+    saved = model_state(data, source)
+    expected = model.state_dict()
+    own_names = {name.replace("_orig_mod.", ""): name for name in expected}
+    compare_state({clean: expected[name] for clean, name in own_names.items()}, saved).raise_if_any(source)
+    present = {key: obj for key, obj in objects.items() if key in data}
+    for key in objects:
+        if key not in present:
+            _logger.warning("%s holds no state of %r: it starts fresh", source, key)
+    before = _snapshot(model, present)
+    try:
+        _load_model(model, saved, own_names, source)
+        for key, obj in present.items():
+            obj.load_state_dict(data[key])
+    except Exception as error:
+        _undo(model, present, before)
+        if isinstance(error, CheckpointError):
+            raise
+        what = " and ".join(["the model", *present])
+        raise CheckpointError(f"{source} cannot be restored into {what}: {type(error).__name__}: {error}") from error
+    weights = next(({key} for key in ("model", "state_dict") if isinstance(data.get(key), Mapping)), set(data))
+    return {key: value for key, value in data.items() if key not in weights and key not in present}
+
+
+def _load_model(
+    model: nn.Module, saved: OrderedDict[str, torch.Tensor], own_names: dict[str, str], source: str
+) -> None:
+    """Load a state that was compared before; what PyTorch still objects to is an error of the weights."""
+    state = OrderedDict((own_names[clean], value) for clean, value in saved.items())
+    if versions := getattr(saved, "_metadata", None):
+        state._metadata = versions  # type: ignore[attr-defined]
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise IncompatibleWeightsError(f"the weights in {source} are not for this model: {error}") from error
+
+
+def _snapshot(model: nn.Module, objects: Mapping[str, Any]) -> dict[str, Any]:
+    """Copies of the present states, the model's (on the CPU) under the empty key."""
+    state = {
+        name: value.detach().to("cpu", copy=True) if isinstance(value, torch.Tensor) else copy.deepcopy(value)
+        for name, value in model.state_dict().items()
+    }
+    return {"": state, **{key: copy.deepcopy(obj.state_dict()) for key, obj in objects.items()}}
+
+
+def _undo(model: nn.Module, objects: Mapping[str, Any], before: dict[str, Any]) -> None:
+    """Put back the states of `_snapshot`."""
+    model.load_state_dict(before[""], strict=False)
+    for key, obj in objects.items():
+        try:
+            obj.load_state_dict(before[key])
+        except Exception:  # noqa: PERF203  the error that led here is the one to show
+            _logger.exception("The former state of %r could not be put back", key)

@@ -1,0 +1,199 @@
+"""COCO annotation files as dataset records.
+
+The format is the one of the COCO detection data (https://cocodataset.org/#format-data): a JSON object with the lists
+``images``, ``annotations`` and ``categories``. The whole file is checked before a record is made, and everything that
+is wrong with it is told at once; see ``inspect_coco``.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from drivetrain.data.catalog import DatasetCatalog, MetadataCatalog
+from drivetrain.errors import DatasetError
+from drivetrain.structures import BoxMode
+
+from .coco_check import Categories, CocoColumns, check_coco
+from .coco_file import paused_gc
+from .defects import DefectReport
+
+__all__ = ["inspect_coco", "load_coco_json", "register_coco_instances"]
+
+logger = logging.getLogger(__name__)
+
+Record = dict[str, Any]
+
+
+def load_coco_json(
+    json_file: str | os.PathLike[str],
+    image_root: str | os.PathLike[str],
+    dataset_name: str | None = None,
+    extra_annotation_keys: Sequence[str] | None = None,
+    *,
+    check_images: bool = True,
+    max_examples: int = 5,
+) -> list[Record]:
+    """The records of a COCO annotation file, one for each image, in the order of the image ids.
+
+    A record has ``file_name`` (below ``image_root``), ``image_id``, ``height``, ``width`` and ``annotations``. An
+    annotation has ``bbox`` (x, y, width, height in pixels, cut to the image) with its ``bbox_mode``, ``category_id``
+    (0, 1, ... in the order of the file's category ids), ``iscrowd``, and where the file has them ``area``,
+    ``segmentation`` (polygons, or the run-length dict as in the file) and ``keypoints`` (x and y moved by half a pixel:
+    the file counts pixels, records measure from the image's corner).
+
+    Annotations without a usable box or polygon are left out and counted in one warning.
+
+    Args:
+        json_file: the annotation file.
+        image_root: the folder that the file's names are relative to; no name may lead out of it.
+        dataset_name: when given, the class names, the mapping of category ids and keypoint names go to its metadata.
+        extra_annotation_keys: further keys to copy from each annotation that has them.
+        check_images: whether a missing image file is an error.
+        max_examples: how many defects of each kind an error or warning tells word for word.
+
+    Raises:
+        DatasetError: the file is missing, malformed, empty or inconsistent; the message has every error found.
+    """
+    start = time.perf_counter()
+    report = DefectReport(os.fspath(json_file), max_examples)
+    with paused_gc():
+        columns = check_coco(json_file, image_root, report, check_images=check_images)
+        report.raise_if_errors()
+        if columns is None:
+            raise DatasetError(f"{report.source} could not be read")
+        records = _make_records(columns, os.fspath(image_root), tuple(extra_annotation_keys or ()))
+    report.log(logger)
+    if dataset_name is not None:
+        _fill_metadata(dataset_name, columns.categories, report.source)
+    count = sum(len(record["annotations"]) for record in records)
+    took = time.perf_counter() - start
+    names = len(columns.categories.names)
+    logger.info(f"{report.source}: {len(records):,} images, {count:,} annotations, {names} classes ({took:.1f} s)")
+    if count == 0:
+        logger.warning(f"{report.source} has no usable annotation: it can be predicted on, not trained on")
+    return records
+
+
+def inspect_coco(
+    json_file: str | os.PathLike[str],
+    image_root: str | os.PathLike[str],
+    *,
+    check_images: bool = True,
+    max_examples: int = 5,
+) -> DefectReport:
+    """Everything that is wrong with a COCO file, without raising and without making records.
+
+    Args:
+        json_file: the annotation file.
+        image_root: the folder that the file's names are relative to.
+        check_images: whether a missing image file is an error.
+        max_examples: how many defects of each kind are kept word for word.
+    """
+    report = DefectReport(os.fspath(json_file), max_examples)
+    with paused_gc():
+        check_coco(json_file, image_root, report, check_images=check_images)
+    return report
+
+
+def register_coco_instances(
+    name: str,
+    metadata: Mapping[str, Any],
+    json_file: str | os.PathLike[str],
+    image_root: str | os.PathLike[str],
+) -> None:
+    """Register a COCO annotation file as the dataset ``name``. The file is read when its records are asked for.
+
+    Args:
+        name: the dataset's name.
+        metadata: further metadata, as ``{"thing_colors": ...}``; may be empty. Class names need not be given; when they
+            are, they must be those of the file.
+        json_file: the annotation file.
+        image_root: the folder of the images.
+
+    Raises:
+        DatasetError: the name is taken, or an argument has the wrong type.
+    """
+    for argument, value in (("json_file", json_file), ("image_root", image_root)):
+        if not isinstance(value, (str, os.PathLike)):
+            raise DatasetError(f"{argument} of dataset {name!r} must be a path, not {value!r}")
+    if not isinstance(metadata, Mapping):
+        raise DatasetError(f"the metadata of dataset {name!r} must be a mapping, not {metadata!r}; {{}} is fine")
+    json_path, root = os.fspath(json_file), os.fspath(image_root)
+    DatasetCatalog.register(name, functools.partial(load_coco_json, json_path, root, name))
+    try:
+        MetadataCatalog.get(name).set(json_file=json_path, image_root=root, evaluator_type="coco", **metadata)
+    except (DatasetError, TypeError):
+        DatasetCatalog.remove(name)
+        raise
+
+
+def _make_records(columns: CocoColumns, image_root: str, extra_keys: tuple[str, ...]) -> list[Record]:
+    annotations: list[list[dict[str, Any]]] = [[] for _ in columns.images]
+    rows = zip(
+        columns.keep.tolist(),
+        columns.image_of.tolist(),
+        columns.class_of.tolist(),
+        columns.boxes.tolist(),
+        columns.segmentations,
+        columns.keypoints,
+        columns.annotations,
+        strict=True,
+    )
+    mode = BoxMode.XYWH_ABS
+    for keep, image, label, box, segmentation, keypoints, entry in rows:
+        if not keep:
+            continue
+        made = {"iscrowd": int(entry.get("iscrowd", 0)), "bbox": box, "bbox_mode": mode, "category_id": label}
+        if "area" in entry:
+            made["area"] = entry["area"]
+        if segmentation is not None:
+            made["segmentation"] = segmentation
+        if keypoints is not None:
+            made["keypoints"] = _from_corner(keypoints)
+        for key in extra_keys:
+            if key in entry and key not in made:
+                made[key] = entry[key]
+        annotations[image].append(made)
+    return [_record(columns.images[i], annotations[i], image_root) for i in _image_order(columns.images)]
+
+
+def _record(entry: dict[str, Any], annotations: list[dict[str, Any]], image_root: str) -> Record:
+    return {
+        "file_name": os.path.join(image_root, entry["file_name"]),
+        "image_id": entry["id"],
+        "height": int(entry["height"]),
+        "width": int(entry["width"]),
+        "annotations": annotations,
+    }
+
+
+def _image_order(images: list[dict[str, Any]]) -> list[int]:
+    """Places of the images by ascending id, numbers before strings."""
+    return sorted(range(len(images)), key=lambda i: (isinstance(images[i]["id"], str), images[i]["id"]))
+
+
+def _from_corner(keypoints: list[float]) -> list[float]:
+    """Pixel indices as distances from the image's corner, through the pixels' centres."""
+    return [v if i % 3 == 2 else v + 0.5 for i, v in enumerate(keypoints)]
+
+
+def _fill_metadata(name: str, categories: Categories, source: str) -> None:
+    metadata = MetadataCatalog.get(name)
+    given = metadata.get("thing_classes")
+    if given is not None and list(given) != categories.names:
+        raise DatasetError(
+            f"the class names given for dataset {name!r} are {list(given)}, but those of {source} are "
+            f"{categories.names} (in the order of their category ids); leave them out to take the file's"
+        )
+    if given is None:
+        metadata.thing_classes = categories.names
+    metadata.thing_dataset_id_to_contiguous_id = categories.index
+    for key in ("keypoint_names", "keypoint_flip_map"):
+        value = getattr(categories, key)
+        if value is not None and metadata.get(key) is None:
+            setattr(metadata, key, value)

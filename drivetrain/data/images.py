@@ -1,0 +1,177 @@
+"""Image files as numpy arrays, upright, with a limit on their size."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.util
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from drivetrain.errors import DatasetError, did_you_mean
+
+__all__ = ["MAX_PIXELS", "check_image_size", "convert_PIL_to_numpy", "read_image"]
+
+UInt8Array = np.ndarray[Any, np.dtype[np.uint8]]
+
+MAX_PIXELS = 64_000_000
+"""The default limit on width times height: a small file may claim a size that fills all memory."""
+
+FILE_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "TIFF", "WEBP", "GIF")
+CHANNEL_ORDERS = ("RGB", "BGR", "L")
+
+_ORIENTATION = 0x0112  # the EXIF tag
+_SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
+
+
+def read_image(path: str | os.PathLike[str], format: str | None = "RGB", *, max_pixels: int = MAX_PIXELS) -> UInt8Array:
+    """Read an image file, turned upright by its EXIF orientation.
+
+    JPEG, PNG, BMP, TIFF, WEBP and GIF (the first frame) are read. Greyscale, palette and transparent images become what
+    ``format`` asks for (transparency is dropped); of 16-bit samples the upper 8 bits are kept.
+
+    Args:
+        path: the file.
+        format: the channels: ``"RGB"``, ``"BGR"`` or ``"L"`` (grey); None: RGB for colour, L for grey.
+        max_pixels: a file whose header claims more pixels is not decoded.
+
+    Returns:
+        uint8, shape (height, width, channels), contiguous, its own memory.
+
+    Raises:
+        DatasetError: the file is missing, not an image of these formats, too large or damaged; names file and reason.
+    """
+    _check_format(format)
+    name = os.fspath(path)
+    try:
+        content = Path(name).read_bytes()
+    except FileNotFoundError:
+        raise DatasetError(f"image {name!r} does not exist") from None
+    except OSError as err:
+        raise DatasetError(f"image {name!r} cannot be read: {err.strerror or err}") from err
+    try:
+        with Image.open(io.BytesIO(content), formats=FILE_FORMATS) as image:
+            _check_pixels(name, image.size, max_pixels)
+            orientation = _orientation(image)
+            pixels = _decode_jpeg(content, image, format)
+            if pixels is None:
+                pixels = convert_PIL_to_numpy(image, format)
+    except DatasetError as err:
+        raise err if name in str(err) else DatasetError(f"image {name!r}: {err}") from err
+    except UnidentifiedImageError:
+        known = ", ".join(f for f in FILE_FORMATS if f != "MPO")
+        kind = "is empty" if not content else f"is not an image of a known format ({known})"
+        raise DatasetError(f"image {name!r} {kind}") from None
+    except Image.DecompressionBombError as err:
+        raise DatasetError(f"image {name!r} is too large: {err}") from err
+    except Exception as err:  # decoders meet damaged files with almost any exception
+        raise DatasetError(f"image {name!r} is damaged or truncated: {err}") from err
+    return _upright(pixels, orientation)
+
+
+def convert_PIL_to_numpy(image: Image.Image, format: str | None = "RGB") -> UInt8Array:
+    """The pixels of a PIL image as uint8 (height, width, channels); its EXIF orientation is not applied.
+
+    Args:
+        image: any 8-bit or 16-bit image.
+        format: ``"RGB"``, ``"BGR"``, ``"L"``, or None: RGB for colour, L for grey.
+
+    Raises:
+        DatasetError: an unknown ``format``, or pixels that are floats or 32-bit integers, which have no fixed range.
+    """
+    _check_format(format)
+    if image.mode in _SIXTEEN_BIT or (image.mode == "I" and image.format == "PNG"):
+        image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
+    if image.mode in ("F", "I"):
+        raise DatasetError(f"pixels are of mode {image.mode!r} (floats or 32 bits); save the image with 8 or 16 bits")
+    grey = format == "L" or (format is None and image.mode in ("1", "L", "LA"))
+    image = image.convert("L" if grey else "RGB")
+    pixels: UInt8Array = np.array(image, dtype=np.uint8)
+    if grey:
+        return pixels[:, :, np.newaxis]
+    return np.ascontiguousarray(pixels[:, :, ::-1]) if format == "BGR" else pixels
+
+
+def check_image_size(record: Mapping[str, Any], image: UInt8Array) -> None:
+    """Check that ``image``, shape (height, width, ...), has the size its dataset record says.
+
+    Raises:
+        DatasetError: another size; names the file and both sizes. A record without a size fits every image.
+    """
+    height, width = int(image.shape[0]), int(image.shape[1])
+    wanted_width, wanted_height = record.get("width", width), record.get("height", height)
+    if (wanted_width, wanted_height) == (width, height):
+        return
+    hint = ""
+    if (wanted_width, wanted_height) == (height, width):
+        hint = "; it was probably annotated without turning it by its EXIF orientation"
+    raise DatasetError(
+        f"image {record.get('file_name')!r} is {width} x {height} pixels, but the dataset says "
+        f"{wanted_width} x {wanted_height}{hint}"
+    )
+
+
+def _check_format(format: str | None) -> None:
+    if format is not None and format not in CHANNEL_ORDERS:
+        hint = did_you_mean(str(format), CHANNEL_ORDERS)
+        raise DatasetError(f"image format {format!r} is unknown{hint} (known: {', '.join(CHANNEL_ORDERS)})")
+
+
+def _check_pixels(name: str, size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise DatasetError(
+            f"image {name!r} has {width} x {height} = {width * height:,} pixels, over the limit of {max_pixels:,}; "
+            "scale it down or raise max_pixels"
+        )
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 where there is none or it cannot be read."""
+    value = 1
+    with contextlib.suppress(Exception):  # a broken EXIF block does not make the picture unreadable
+        value = int(image.getexif().get(_ORIENTATION, 1))
+    return value if 1 <= value <= 8 else 1
+
+
+def _upright(pixels: UInt8Array, orientation: int) -> UInt8Array:
+    """Undo the turning and mirroring that an EXIF orientation says was done."""
+    if orientation == 1:
+        return pixels
+    turned = {
+        2: lambda: pixels[:, ::-1],
+        3: lambda: pixels[::-1, ::-1],
+        4: lambda: pixels[::-1],
+        5: lambda: pixels.swapaxes(0, 1),
+        6: lambda: pixels.swapaxes(0, 1)[:, ::-1],
+        7: lambda: pixels[::-1, ::-1].swapaxes(0, 1),
+        8: lambda: pixels.swapaxes(0, 1)[::-1],
+    }[orientation]()
+    return np.ascontiguousarray(turned)
+
+
+@functools.cache
+def _has_simplejpeg() -> bool:
+    return importlib.util.find_spec("simplejpeg") is not None
+
+
+def _decode_jpeg(content: bytes, image: Image.Image, format: str | None) -> UInt8Array | None:
+    """A plain JPEG through simplejpeg, which is faster and gives Pillow's pixels; None where Pillow has to do it."""
+    if image.format != "JPEG" or image.mode not in ("RGB", "L") or not _has_simplejpeg():
+        return None
+    grey = image.mode == "L" and format in ("L", None)
+    if format == "L" and not grey:  # Pillow weighs the decoded colours; the file's own luma differs by rounding
+        return None
+    import simplejpeg
+
+    try:
+        pixels: UInt8Array = simplejpeg.decode_jpeg(content, colorspace="GRAY" if grey else (format or "RGB"))
+    except ValueError:  # odd or damaged: Pillow decides what it is
+        return None
+    return pixels

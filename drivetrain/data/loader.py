@@ -1,0 +1,269 @@
+"""Loaders: from an order of samples to batches, by worker processes, resumable at any batch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from drivetrain.errors import CheckpointError, ConfigError, DatasetError
+
+from .order import Batch, check_batch_size
+from .samplers import InferenceSampler
+from .worker import SampleSource, Task, init_worker, unwrapped
+
+__all__ = ["BatchOrder", "InferenceLoader", "TrainLoader"]
+
+Mapper = Callable[..., Any]
+CollateFn = Callable[[list[Any]], Any]
+
+
+class BatchOrder(Protocol):
+    """What a `TrainLoader` needs to know of the order: `GlobalOrder` and `SamplerOrder` have it."""
+
+    num_samples: int
+    batch_size: int
+    seed: int
+
+    def with_seed(self, seed: int) -> BatchOrder:
+        """The same order under another seed."""
+        ...
+
+    def local_batches(self, start: int, rank: int, world_size: int) -> Iterator[Batch]:
+        """One rank's parts of the global batches ``start``, ``start + 1``, ...: (indices, positions) each."""
+        ...
+
+
+class _Tasks:
+    """The batch sampler of torch's ``DataLoader``: tasks from batch ``start`` on, for one rank."""
+
+    def __init__(self, order: BatchOrder, rank: int, world_size: int) -> None:
+        self.order, self.rank, self.world_size = order, rank, world_size
+        self.start = 0
+
+    def __iter__(self) -> Iterator[Task]:
+        for indices, positions in self.order.local_batches(self.start, self.rank, self.world_size):
+            yield Task(self.order.seed, indices, positions)
+
+
+class TrainLoader:
+    """The infinite training batches of one rank.
+
+    Iterating goes on where it stopped: the loader is its own iterator, so that a second ``iter(loader)`` continues
+    and does not begin again. What a batch holds, pixels included, depends on the order's seed and the batch's number,
+    and neither on the number of workers nor on how often training was interrupted. The training process's own random
+    generators are not touched.
+
+    Attributes:
+        dataset: the records.
+        order: the order of samples.
+        batch_size: samples per batch on this rank.
+        num_workers: worker processes; 0 maps in this process.
+    """
+
+    def __init__(
+        self,
+        dataset: Sequence[Any],
+        order: BatchOrder,
+        mapper: Mapper | None = None,
+        *,
+        num_workers: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        prefetch_factor: int = 2,
+        collate_fn: CollateFn | None = None,
+    ) -> None:
+        """Make the loader; workers start with the first batch.
+
+        Args:
+            dataset: records, by index.
+            order: which of them each batch holds.
+            mapper: makes a sample of a record (see `drivetrain.data.worker.SampleMaker`); None takes the record itself.
+            num_workers: worker processes.
+            rank: of this process.
+            world_size: number of processes that share each global batch.
+            prefetch_factor: batches that each worker prepares ahead.
+            collate_fn: joins the samples of a batch; None leaves the list of them.
+
+        Raises:
+            ConfigError: the batch does not split evenly over the ranks, or a number is out of range.
+            DatasetError: the order is over another number of samples than the dataset has.
+        """
+        if len(dataset) != order.num_samples:
+            raise DatasetError(
+                f"the order is over {order.num_samples} samples, but the dataset has {len(dataset)}; make it with "
+                f"num_samples={len(dataset)}"
+            )
+        if prefetch_factor < 1:
+            raise ConfigError(f"prefetch_factor must be 1 or more, not {prefetch_factor!r}")
+        self.dataset = dataset
+        self.batch_size = check_batch_size(order.batch_size, world_size)
+        self.num_workers = check_num_workers(num_workers)
+        self._prefetch_factor = prefetch_factor
+        self._source = SampleSource(dataset, mapper, collate_fn)
+        self._tasks = _Tasks(order, rank, world_size)
+        self._consumed = 0
+        self._loader: DataLoader[Any] | None = None
+        self._batches: Iterator[Any] | None = None
+
+    @property
+    def order(self) -> BatchOrder:
+        """The order of samples."""
+        return self._tasks.order
+
+    @property
+    def position(self) -> int:
+        """The number of the next batch: how many were handed out (not: prefetched) since the start of the training."""
+        return self._consumed
+
+    def __iter__(self) -> TrainLoader:
+        """The loader itself."""
+        return self
+
+    def __next__(self) -> Any:
+        """The next batch.
+
+        Raises:
+            DatasetError: a sample could not be made. The batch counts as not handed out: the next call tries it again.
+        """
+        try:
+            if self._batches is None:
+                self._tasks.start = self._consumed
+                self._batches = iter(self._open())
+            batch = unwrapped(next(self._batches))
+        except DatasetError:
+            self._batches = None
+            raise
+        except BaseException:  # a worker may be gone or in the middle of something: start afresh
+            self.close()
+            raise
+        self._consumed += 1
+        return batch
+
+    def seek(self, batch: int) -> None:
+        """Continue at global batch ``batch`` (0 is the beginning); takes no time and decodes no image."""
+        if batch < 0:
+            raise ValueError(f"batches are numbered from 0, but batch {batch} was asked for")
+        self._consumed = int(batch)
+        self._batches = None
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the training stands in its data: equal on all ranks, plain integers."""
+        return {
+            "batches": self._consumed,
+            "seed": self.order.seed,
+            "batch_size": self.order.batch_size,
+            "num_samples": self.order.num_samples,
+        }
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Continue where `state_dict` was taken, on any number of ranks and workers, under the seed of that run.
+
+        With another batch size, continues after as many samples as were seen. If the dataset has changed in size, the
+        order cannot be continued exactly, which is logged.
+
+        Raises:
+            CheckpointError: the state is not one of a loader.
+        """
+        try:
+            batches, seed, batch_size, num_samples = (
+                int(state[k]) for k in ("batches", "seed", "batch_size", "num_samples")
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"this is not the state of a data loader: {state!r}") from error
+        if num_samples != self.order.num_samples:
+            logging.getLogger(__name__).warning(
+                "the training dataset had %d images when the checkpoint was written and has %d now: the order of "
+                "images does not continue exactly",
+                num_samples,
+                self.order.num_samples,
+            )
+        if seed != self.order.seed:
+            self._tasks.order = self.order.with_seed(seed)
+        self.seek(batches * batch_size // self.order.batch_size)
+
+    def close(self) -> None:
+        """Stop the workers; iterating again starts new ones at the same place."""
+        self._batches = None
+        self._loader = None  # the last reference: torch ends the workers
+
+    def _open(self) -> DataLoader[Any]:
+        if self._loader is None:
+            self._loader = DataLoader(
+                self._source,  # type: ignore[arg-type]
+                batch_sampler=self._tasks,  # type: ignore[arg-type]
+                num_workers=self.num_workers,
+                collate_fn=_as_is,
+                worker_init_fn=init_worker,
+                persistent_workers=self.num_workers > 0,
+                prefetch_factor=self._prefetch_factor if self.num_workers else None,
+                generator=torch.Generator(),  # else each iter() draws from the training's own
+            )
+        return self._loader
+
+
+class InferenceLoader(DataLoader[Any]):
+    """Batches of every record once, in order: this rank's contiguous block of them.
+
+    Mappers that draw random numbers draw the same for a record each time, and the process's own generators stay
+    untouched.
+    """
+
+    def __init__(
+        self,
+        dataset: Sequence[Any],
+        mapper: Mapper | None,
+        *,
+        sampler: Sampler[int] | None = None,
+        batch_size: int = 1,
+        num_workers: int = 0,
+        collate_fn: CollateFn | None = None,
+    ) -> None:
+        """Make the loader.
+
+        Args:
+            dataset: records, by index.
+            mapper: makes a sample of a record; None takes the record itself.
+            sampler: the indices of this rank; None is `InferenceSampler`.
+            batch_size: samples per batch.
+            num_workers: worker processes.
+            collate_fn: joins the samples of a batch; None leaves the list of them.
+
+        Raises:
+            ConfigError: the batch size or the number of workers is out of range.
+        """
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ConfigError(
+                f"the batch size of evaluation (TEST.IMS_PER_BATCH) must be an integer of 1 or more, not {batch_size!r}"
+            )
+        super().__init__(
+            SampleSource(dataset, mapper, collate_fn),  # type: ignore[arg-type]
+            sampler=InferenceSampler(len(dataset)) if sampler is None else sampler,
+            batch_size=batch_size,
+            num_workers=check_num_workers(num_workers),
+            collate_fn=_as_is,
+            worker_init_fn=init_worker,
+            generator=torch.Generator(),
+        )
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """The batches; DatasetError when a sample cannot be made."""
+        return map(unwrapped, super().__iter__())
+
+
+def check_num_workers(num_workers: int) -> int:
+    """``num_workers`` if it is an integer of 0 or more, otherwise a ConfigError."""
+    if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 0:
+        raise ConfigError(
+            f"the number of loader processes (DATALOADER.NUM_WORKERS) must be an integer of 0 or more, not "
+            f"{num_workers!r}"
+        )
+    return num_workers
+
+
+def _as_is(batch: Any) -> Any:
+    """The batch that `SampleSource` made already."""
+    return batch

@@ -1,0 +1,128 @@
+"""Resizing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from drivetrain.errors import ConfigError
+
+from .base import Augmentation, NoOpTransform, Size, Transform
+
+__all__ = ["ResizeShortestEdge", "ResizeTransform", "shortest_edge_size"]
+
+Array = np.ndarray[Any, Any]
+
+
+def shortest_edge_size(height: int, width: int, short_edge: int, max_size: int) -> Size:
+    """The (height, width) that detectron2 resizes an image of ``height`` x ``width`` to.
+
+    The shorter edge becomes ``short_edge`` unless the longer one would exceed ``max_size``, in which case that one
+    becomes ``max_size``. Edges are rounded half up, from products taken in this order (it decides some last bits).
+    """
+    scale = short_edge / min(height, width)
+    new_height, new_width = (
+        (float(short_edge), scale * width) if height < width else (scale * height, float(short_edge))
+    )
+    if max(new_height, new_width) > max_size:
+        scale = max_size / max(new_height, new_width)
+        new_height, new_width = new_height * scale, new_width * scale
+    return max(int(new_height + 0.5), 1), max(int(new_width + 0.5), 1)
+
+
+class ResizeTransform(Transform):
+    """Stretches an image to another size: bilinear with antialiasing for images, nearest for masks."""
+
+    def __init__(self, input_size: Size, output_size: Size, *, antialias: bool = True) -> None:
+        """From (height, width) ``input_size`` to ``output_size``.
+
+        Args:
+            input_size: of the images it is for.
+            output_size: of the images it makes.
+            antialias: average over the pixels that fall together when shrinking (as Pillow does).
+        """
+        super().__init__(input_size, output_size)
+        self._antialias = antialias
+        self._scale = np.array([output_size[1] / input_size[1], output_size[0] / input_size[0]])
+
+    def _image(self, image: Tensor) -> Tensor:
+        from torchvision.transforms.v2 import functional
+
+        size = list(self.output_size)
+        return functional.resize_image(image, size, antialias=self._antialias)  # type: ignore[no-any-return]
+
+    def _mask(self, masks: Tensor) -> Tensor:
+        from torchvision.transforms.v2 import functional
+
+        return functional.resize_mask(masks, list(self.output_size))  # type: ignore[no-any-return]
+
+    def apply_coords(self, coords: Array) -> Array:
+        """The points (N, 2), scaled."""
+        return np.asarray(coords * self._scale.astype(coords.dtype))
+
+    def apply_boxes(self, boxes: Array) -> Array:
+        """The boxes (N, 4), scaled."""
+        return np.asarray(boxes * np.tile(self._scale, 2).astype(boxes.dtype))
+
+
+class ResizeShortestEdge(Augmentation):
+    """Resizes so that the shorter edge has a size drawn from some choices and the longer one stays within a limit."""
+
+    def __init__(
+        self,
+        sizes: int | Sequence[int],
+        max_size: int = 2**31 - 1,
+        sample_style: str = "choice",
+        *,
+        antialias: bool = True,
+    ) -> None:
+        """Define the choices.
+
+        Args:
+            sizes: lengths of the shorter edge in pixels to choose from, or (smallest, largest) with style "range"; 0
+                leaves the image as it is.
+            max_size: the longest the longer edge may become, in pixels.
+            sample_style: "choice" or "range".
+            antialias: see `ResizeTransform`.
+
+        Raises:
+            ConfigError: one of these is unusable.
+        """
+        choices = (sizes,) if isinstance(sizes, (int, np.integer)) else tuple(sizes)
+        if sample_style not in ("choice", "range"):
+            raise ConfigError(f"INPUT.MIN_SIZE_TRAIN_SAMPLING must be 'choice' or 'range', not {sample_style!r}")
+        if not choices or any(isinstance(s, bool) or int(s) != s or s < 0 for s in choices):
+            raise ConfigError(
+                f"the sizes of the shorter edge (INPUT.MIN_SIZE_TRAIN or MIN_SIZE_TEST) must be one or more "
+                f"integers of 0 or more, not {sizes!r}"
+            )
+        if sample_style == "range":
+            if len(choices) == 1:
+                choices = choices * 2
+            if len(choices) != 2 or choices[0] > choices[1]:
+                raise ConfigError(
+                    "with sampling style 'range' the sizes of the shorter edge (INPUT.MIN_SIZE_TRAIN) must be "
+                    f"(smallest, largest), not {sizes!r}"
+                )
+        if max_size < 1:
+            raise ConfigError(
+                f"the longest edge (INPUT.MAX_SIZE_TRAIN or MAX_SIZE_TEST) must be 1 or more, not {max_size!r}"
+            )
+        self.sizes = tuple(int(s) for s in choices)
+        self.max_size, self.sample_style, self.antialias = int(max_size), sample_style, antialias
+
+    def draw(self, rng: np.random.Generator, height: int, width: int) -> Transform:
+        """Draw the length of the shorter edge."""
+        if self.sample_style == "range":
+            short = int(rng.integers(self.sizes[0], self.sizes[1] + 1))
+        else:
+            short = self.sizes[int(rng.integers(len(self.sizes)))]
+        if short == 0:
+            return NoOpTransform((height, width))
+        size = shortest_edge_size(height, width, short, self.max_size)
+        if size == (height, width):
+            return NoOpTransform(size)
+        return ResizeTransform((height, width), size, antialias=self.antialias)

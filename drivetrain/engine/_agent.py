@@ -1,0 +1,277 @@
+"""The launching process: starts the workers through ``torch.distributed.elastic`` and explains their failures.
+
+The machines meet with a rendezvous handler of our own rather than torch's: its ``c10d`` one unpickles what
+any client writes, numbers machines as it likes, and hands restarted workers the addresses of dead ones
+(pytorch#135712); its ``static`` one listens on all interfaces and leaves the other machines waiting when one
+gives up. Ours is a store, a counter of attempts, and a flag.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import ipaddress
+import logging
+import multiprocessing
+import os
+import pickle
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed.elastic.agent.server.api import RunResult, WorkerSpec
+from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.rendezvous.api import RendezvousHandler, RendezvousInfo, RendezvousStoreInfo
+
+from drivetrain.engine._failure import failure
+from drivetrain.engine._worker import WorkerPlan, run_worker
+from drivetrain.errors import LaunchError, TrainingError
+
+__all__ = ["run_processes", "tcp_store"]
+
+_c10d: Any = dist  # torch does not declare its stores
+_logger = logging.getLogger(__name__)
+
+
+def run_processes(
+    main_func: Callable[..., Any],
+    args: tuple[Any, ...],
+    *,
+    processes: int,
+    machines: int,
+    machine_rank: int,
+    address: tuple[str, int] | None,
+    timeout: timedelta,
+    max_restarts: int,
+) -> Any:
+    """Start this machine's processes, wait for them, and return rank 0's value; see `launch` for the rest.
+
+    Args:
+        processes: how many to start here.
+        address: where the machines meet; None with one machine.
+    """
+    loopback = address is None or _is_loopback(address[0])
+    with tempfile.TemporaryDirectory(prefix="drivetrain-", ignore_cleanup_errors=True) as folder:
+        if address is None:
+            store: Any = _c10d.FileStore(str(Path(folder) / "machines"), 1)
+        else:
+            store = tcp_store(*address, serves=machine_rank == 0, timeout=timeout)
+        meeting = _Meeting(store, machine_rank, machines, Path(folder))
+        plan = WorkerPlan(folder, address, loopback, torch.cuda.is_available(), processes, timeout)
+        spec = WorkerSpec(
+            role="worker",
+            local_world_size=processes,
+            entrypoint=run_worker,
+            args=(plan, main_func, tuple(args)),
+            rdzv_handler=meeting,
+            max_restarts=max_restarts,
+        )
+        agent = LocalElasticAgent(spec, DefaultLogsSpecs(log_dir=folder), start_method="spawn")
+        result = _run(agent, meeting)
+        if result.is_failed():
+            raise failure(Path(folder), meeting.attempt, meeting.exit_codes(agent))
+        value = result.return_values.get(0)
+        # written by rank 0, a process of this launch, over a pipe that nobody else has
+        return None if value is None else pickle.loads(value)  # noqa: S301
+
+
+def _run(agent: LocalElasticAgent, meeting: _Meeting) -> RunResult:
+    """Run the agent, tell the other machines how it ended, and turn its signals into Python's usual ones."""
+    failed = True
+    try:
+        with _signal_handlers_kept(), _quiet_agent():
+            result: RunResult = agent.run()
+        failed = result.is_failed()
+        return result
+    except SignalException as error:
+        if error.sigval == signal.SIGINT:
+            raise KeyboardInterrupt from None
+        raise SystemExit(128 + int(error.sigval)) from None
+    except dist.DistError as error:
+        raise TrainingError(
+            f"the connection to machine 0 is lost, or not all machines came in time ({error})"
+        ) from error
+    finally:
+        meeting.leave(failed=failed)
+
+
+class _Meeting(RendezvousHandler):
+    """The machines of one launch, numbered as the user numbered them.
+
+    Args:
+        store: shared by the machines.
+        machine_rank, machines: which one this is, of how many.
+        folder: this machine's private folder; ``attempt`` in it tells the workers which attempt they belong
+            to.
+    """
+
+    def __init__(self, store: Any, machine_rank: int, machines: int, folder: Path) -> None:
+        self._store, self._rank, self._machines, self._folder = store, machine_rank, machines, folder
+        self._processes: dict[int, BaseProcess] = {}
+        self.attempt = -1
+
+    def next_rendezvous(self) -> RendezvousInfo:
+        """Begin an attempt: the next one, or a later one that another machine has begun."""
+        following = self.attempt + 1
+        if following and self._machines > 1:
+            before = "" if self.attempt == 0 else str(self.attempt)
+            following = int(self._store.compare_set("attempt", before, str(following)))
+        if following:
+            _logger.warning("A process failed: starting all of them again (restart %d)", following)
+        self.attempt = following
+        (self._folder / "attempt").write_text(str(following))
+        store = _c10d.PrefixStore(f"attempt{following}", self._store)
+        return RendezvousInfo(store, self._rank, self._machines, RendezvousStoreInfo("127.0.0.1", 0))
+
+    def num_nodes_waiting(self) -> int:
+        """Called several times a second while the workers run. 1 makes the agent start them again.
+
+        Raises:
+            TrainingError: another machine has given up.
+        """
+        for process in multiprocessing.active_children():
+            if process.pid is not None:
+                self._processes[process.pid] = process
+        if self._machines == 1:
+            return 0
+        if self._store.check(["gave up"]):
+            raise TrainingError(f"machine {self._store.get('gave up').decode()} gave up; its log has the reason")
+        newest = int(self._store.get("attempt")) if self._store.check(["attempt"]) else 0
+        return int(newest > self.attempt)
+
+    def exit_codes(self, agent: LocalElasticAgent) -> dict[int, int | None]:
+        """Global rank -> exit code of this machine's workers."""
+        workers = agent.get_worker_group().workers
+        return {w.global_rank: self._processes[w.id].exitcode for w in workers if w.id in self._processes}
+
+    def leave(self, *, failed: bool) -> None:
+        """Say that this machine is done. Machine 0, which has the store, lets the others hear it first."""
+        if self._machines == 1:
+            return
+        with contextlib.suppress(dist.DistError):
+            if failed and not self._store.check(["gave up"]):
+                self._store.set("gave up", str(self._rank))
+            self._store.add("left", 1)
+            end = time.monotonic() + 10
+            while self._rank == 0 and self._store.add("left", 0) < self._machines and time.monotonic() < end:
+                time.sleep(0.05)
+
+    @property
+    def use_agent_store(self) -> bool:
+        """False: the workers make their own."""
+        return False
+
+    def get_backend(self) -> str:
+        """The name of this kind of meeting."""
+        return "drivetrain"
+
+    def get_run_id(self) -> str:
+        """A name for the launch."""
+        return self._folder.name
+
+    def is_closed(self) -> bool:
+        """False: the number of machines is fixed."""
+        return False
+
+    def set_closed(self) -> None:
+        """Nothing to do; see `leave`."""
+
+    def shutdown(self) -> bool:
+        """Nothing to do; see `leave`."""
+        return True
+
+
+def tcp_store(host: str, port: int, *, serves: bool, timeout: timedelta) -> Any:
+    """A store at an address: its server, which listens at this address alone, or a client.
+
+    Raises:
+        LaunchError: the address cannot be listened at, or nobody answers there in time.
+    """
+    try:
+        if not serves:
+            return _c10d.TCPStore(host, port, None, False, timeout, False)
+        listener = _listen(host, port)
+        return _c10d.TCPStore(
+            host, port, None, True, timeout, False, master_listen_fd=listener.detach(), multi_tenant=False
+        )
+    except (OSError, dist.DistError, RuntimeError) as error:
+        what = "cannot listen" if serves else f"got no answer within {timeout}"
+        raise LaunchError(
+            f"{what} at tcp://{host}:{port} ({' '.join(str(error).split())[:150]}): give the address of machine 0 and "
+            "a free port in --dist-url, the same on all machines"
+        ) from error
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket at an address; with a warning, at all of the machine's if it is not an own one.
+
+    A machine's own name often leads to a loopback address (Debian's 127.0.1.1), where no other machine gets
+    through.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    family, ip = found[0], str(found[4][0])
+    if ipaddress.ip_address(ip).is_global:
+        _logger.warning("The training listens at the public address %s: anybody can connect to it", ip)
+    own_name = ipaddress.ip_address(ip).is_loopback and not _is_loopback(host)
+    if not own_name:
+        try:
+            return socket.create_server((ip, port), family=family, backlog=1024)
+        except OSError as error:
+            if error.errno != errno.EADDRNOTAVAIL:
+                raise
+    _logger.warning("%s is no address of this machine's interfaces: listening at all of them, port %d", host, port)
+    return socket.create_server(("", port), family=family, backlog=1024)
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether an address means this machine and nothing else."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@contextlib.contextmanager
+def _signal_handlers_kept() -> Iterator[None]:
+    """Put back the signal handlers that the agent replaces."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [n for n in (getattr(signal, s, None) for s in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")) if n]
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def _quiet_agent() -> Iterator[None]:
+    """Keep the agent's own account of failures off the console; ours is whole and comes once.
+
+    ``LOGLEVEL``, by which PyTorch's users ask for it, brings it back.
+    """
+    if "LOGLEVEL" in os.environ:
+        yield
+        return
+    names = ("multiprocessing.api", "agent.server.api", "agent.server.local_elastic_agent")
+    loggers = [logging.getLogger(f"torch.distributed.elastic.{name}") for name in names]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,164 @@
+"""DefaultPredictor: images in, predictions out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from drivetrain.config import CfgNode
+from drivetrain.data.catalog import Metadata, MetadataCatalog
+from drivetrain.data.images import convert_PIL_to_numpy, read_image
+from drivetrain.data.transforms import ResizeShortestEdge
+from drivetrain.errors import UserInputError
+from drivetrain.modeling import build_model
+
+from .config import get_cfg
+from .data import as_names
+from .weights import config_of_checkpoint, load_for_inference
+
+__all__ = ["DefaultPredictor"]
+
+
+class DefaultPredictor:
+    """A model with its weights, ready to predict.
+
+    Args:
+        cfg: the config; ``MODEL.WEIGHTS`` names the checkpoint, whose class names are used when no dataset in
+            ``DATASETS.TEST`` is registered.
+
+    Attributes:
+        cfg: a copy of the config.
+        metadata: the test dataset's metadata; ``thing_classes`` holds the class names.
+        model: the model, in evaluation mode.
+        aug: the resizing before the model.
+        input_format: the model's channel order, ``"RGB"`` or ``"BGR"``.
+
+    Raises:
+        CheckpointError: the weights are missing, damaged or of another model.
+
+    Example::
+
+        predictor = DefaultPredictor.from_checkpoint("output/model_final.pth")
+        instances = predictor("image.jpg")["instances"]
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        self.cfg = cfg.clone()
+        names: list[str] = []
+        if self.cfg.MODEL.NUM_CLASSES == 0:
+            names = self._class_names()
+            frozen = self.cfg.is_frozen()
+            self.cfg.defrost()
+            self.cfg.MODEL.NUM_CLASSES = len(names)
+            if frozen:
+                self.cfg.freeze()
+        self.model = build_model(self.cfg).eval()
+        metadata = load_for_inference(self.model, self.cfg.MODEL.WEIGHTS)
+        self.metadata = self._metadata(names or list(metadata.get("class_names", [])))  # type: ignore[call-overload]
+        self.input_format: str = self.cfg.INPUT.FORMAT
+        if self.input_format not in ("RGB", "BGR"):
+            raise UserInputError(f"INPUT.FORMAT={self.input_format!r} cannot be made from an image: use 'RGB' or 'BGR'")
+        self.aug = ResizeShortestEdge(self.cfg.INPUT.MIN_SIZE_TEST, self.cfg.INPUT.MAX_SIZE_TEST)
+
+    @classmethod
+    def from_checkpoint(cls, path: str | Path, overrides: Iterable[str] = ()) -> DefaultPredictor:
+        """A predictor from a checkpoint alone: model, sizes and class names travel in it.
+
+        Args:
+            path: a checkpoint saved by a training.
+            overrides: config keys to change, as ``KEY=VALUE``.
+        """
+        cfg, names = config_of_checkpoint(str(path), get_cfg())
+        cfg.MODEL.WEIGHTS = str(path)
+        cfg.MODEL.DEVICE = "auto"
+        cfg.MODEL.NUM_CLASSES = cfg.MODEL.NUM_CLASSES or len(names)
+        cfg.merge_from_list(list(overrides))
+        return cls(cfg)
+
+    def __call__(self, original_image: Any, batch_size: int = 1) -> Any:
+        """Predict.
+
+        Args:
+            original_image: an array of shape (H, W, 3), uint8, in BGR order; a path; a PIL image; or a list or
+                iterator of such.
+            batch_size: images per call of the model, for lists and iterators; images of different size after
+                resizing do not share a batch, so that results are those of one by one.
+
+        Returns:
+            One output dict, ``{"instances": Instances}`` with boxes (XYXY) in the image's own pixels; a list of them
+            for a list; an iterator, which reads as it goes, for an iterator.
+
+        Raises:
+            UserInputError: something is no image.
+        """
+        if isinstance(original_image, (np.ndarray, str, Path, Image.Image)):
+            return next(self._predict(iter([original_image]), 1))
+        if isinstance(original_image, (list, tuple)):
+            return list(self._predict(iter(original_image), batch_size))
+        if isinstance(original_image, Iterable):
+            return self._predict(iter(original_image), batch_size)
+        raise UserInputError(_not_an_image(original_image))
+
+    def _predict(self, images: Iterator[Any], batch_size: int) -> Iterator[dict[str, Any]]:
+        if batch_size < 1:
+            raise UserInputError(f"batch_size={batch_size} must be at least 1")
+        for _, same_size in groupby(map(self._prepare, images), key=lambda item: item["image"].shape):
+            batch: list[dict[str, Any]] = []
+            for item in same_size:
+                batch.append(item)
+                if len(batch) == batch_size:
+                    yield from self._run(batch)
+                    batch = []
+            if batch:
+                yield from self._run(batch)
+
+    @torch.inference_mode()
+    def _run(self, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        outputs: list[dict[str, Any]] = self.model(batch)
+        return outputs
+
+    def _prepare(self, source: Any) -> dict[str, Any]:
+        """One image as the model takes it: resized, CHW, in the model's channel order."""
+        array = self._read(source)
+        height, width = array.shape[:2]
+        image = torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
+        resize = self.aug.draw(np.random.default_rng(0), height, width)
+        return {"image": resize.apply_image(image), "height": height, "width": width}
+
+    def _read(self, source: Any) -> np.ndarray[Any, Any]:
+        """An HWC uint8 array in the model's channel order."""
+        if isinstance(source, (str, Path)):
+            return read_image(str(source), self.input_format)
+        if isinstance(source, Image.Image):
+            return convert_PIL_to_numpy(source, self.input_format)
+        if not isinstance(source, np.ndarray) or source.ndim != 3 or source.shape[2] != 3 or source.dtype != np.uint8:
+            raise UserInputError(_not_an_image(source))
+        return source[:, :, ::-1] if self.input_format == "RGB" else source
+
+    def _class_names(self) -> list[str]:
+        """Class names of the registered test dataset, or of the checkpoint."""
+        for name in as_names(self.cfg.DATASETS.TEST):
+            if names := MetadataCatalog.get(name).get("thing_classes"):
+                return list(names)
+        if self.cfg.MODEL.WEIGHTS:
+            return config_of_checkpoint(self.cfg.MODEL.WEIGHTS, get_cfg())[1]
+        return []
+
+    def _metadata(self, names: list[str]) -> Metadata:
+        for dataset in as_names(self.cfg.DATASETS.TEST):
+            metadata = MetadataCatalog.get(dataset)
+            if metadata.get("thing_classes") is None and names:
+                metadata.thing_classes = names
+            return metadata
+        return Metadata("predictor", **({"thing_classes": names} if names else {}))
+
+
+def _not_an_image(value: Any) -> str:
+    shown = f"an array of shape {value.shape} and type {value.dtype}" if isinstance(value, np.ndarray) else repr(value)
+    return f"{shown} is no image: give an array of shape (H, W, 3) and type uint8 in BGR order, a path or a PIL image"

@@ -1,0 +1,408 @@
+"""DefaultTrainer: SimpleTrainer with everything built from a config, or handed over instead."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+from drivetrain.checkpoint import DetectionCheckpointer
+from drivetrain.config import CfgNode
+from drivetrain.data import build_detection_test_loader, build_detection_train_loader
+from drivetrain.engine import hooks
+from drivetrain.engine.train_loop import HookBase, SimpleTrainer, TrainerBase
+from drivetrain.errors import ConfigError
+from drivetrain.evaluation import (
+    DatasetEvaluator,
+    build_evaluator,
+    inference_on_dataset,
+    print_csv_format,
+    results_table,
+    verify_results,
+)
+from drivetrain.modeling import build_model
+from drivetrain.runtime import comm
+from drivetrain.runtime.logging import setup_logger
+from drivetrain.solver import build_lr_scheduler, build_optimizer
+
+from .data import as_names, class_names, resolve_config, resolve_lengths
+from .delegation import Delegated
+from .resume import ResumePlan
+from .setup import create_ddp_model, default_writers
+
+if TYPE_CHECKING:
+    from drivetrain.events.writers import EventWriter
+
+__all__ = ["DefaultTrainer"]
+
+logger = logging.getLogger(__name__)
+
+
+class _Constructible(SimpleTrainer):
+    """SimpleTrainer that may also be constructed without arguments, by subclasses that set ``_trainer`` themselves."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if args or kwargs:
+            super().__init__(*args, **kwargs)
+        else:
+            TrainerBase.__init__(self)
+
+
+class DefaultTrainer(_Constructible):
+    """A training built from a config: model, optimizer, schedule, loaders, checkpoints, evaluation, hooks, writers.
+
+    Each part can be changed by a config key, by overriding its ``build_*`` method, or by giving the object itself.
+
+    Args:
+        cfg: the config; a frozen one is fine, it is copied.
+        model: a model that keeps the model contract, on its device.
+        optimizer: an optimizer over the model's parameters.
+        scheduler: a torch scheduler, stepped once an iteration.
+        train_loader: an iterable of batches.
+        test_loaders: one loader for each evaluator.
+        evaluators: used instead of ``build_evaluator``; with ``test_loaders`` no dataset need be registered.
+        hooks: appended to the default hooks, before the writer.
+        writers: used instead of ``build_writers()``.
+
+    Attributes:
+        cfg, model, optimizer, data_loader, scheduler, checkpointer, start_iter, max_iter, storage: the parts.
+        restored_parts: what the last resume restored beside the model, by the checkpoint's keys.
+        _trainer: what makes the step: this object, until another SimpleTrainer is assigned.
+
+    Raises:
+        UserInputError: the config, a dataset, the model or the output folder is wrong; the message says how.
+
+    Example::
+
+        trainer = DefaultTrainer(cfg)
+        trainer.resume_or_load()  # the last checkpoint, or MODEL.WEIGHTS
+        results = trainer.train()
+    """
+
+    model = Delegated[torch.nn.Module]("model")
+    optimizer = Delegated[torch.optim.Optimizer]("optimizer")
+    data_loader = Delegated[Iterable[Any]]("data_loader")
+
+    # Defaults for subclasses that do not call __init__.
+    _step_trainer: SimpleTrainer | None = None
+    _given_hooks: Sequence[HookBase] = ()
+    _given_writers: Sequence[EventWriter] | None = None
+    _evaluators: Sequence[DatasetEvaluator] | None = None
+    _test_loaders: Sequence[Iterable[Any]] | None = None
+    _last_eval_results: Any = None
+    restored_parts: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        cfg: CfgNode,
+        *,
+        model: torch.nn.Module | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+        scheduler: Any = None,
+        train_loader: Iterable[Any] | None = None,
+        test_loaders: Sequence[Iterable[Any]] | None = None,
+        evaluators: Sequence[DatasetEvaluator] | None = None,
+        hooks: Sequence[HookBase] = (),
+        writers: Sequence[EventWriter] | None = None,
+    ) -> None:
+        if not logging.getLogger("drivetrain").isEnabledFor(logging.INFO):
+            setup_logger(distributed_rank=comm.get_rank())
+        cfg = self.auto_scale_workers(resolve_config(cfg), comm.get_world_size())
+        cfg.defrost()
+        model = self.build_model(cfg) if model is None else model
+        train_loader = self.build_train_loader(cfg) if train_loader is None else train_loader
+        resolve_lengths(cfg, train_loader)
+        cfg.freeze()
+        optimizer = self.build_optimizer(cfg, model) if optimizer is None else optimizer
+        super().__init__(
+            create_ddp_model(model, broadcast_buffers=False),
+            train_loader,
+            optimizer,
+            accumulate=cfg.SOLVER.ACCUMULATE,
+            precision=_precision_name(cfg, model),
+            non_finite=cfg.SOLVER.NON_FINITE,
+        )
+        self.cfg = cfg
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer) if scheduler is None else scheduler
+        self.checkpointer = DetectionCheckpointer(
+            model,
+            cfg.OUTPUT_DIR,
+            class_names=class_names(cfg),
+            channel_order=cfg.INPUT.FORMAT,
+            config=cfg.dump(),
+            trainer=weakref.proxy(self),
+        )
+        self.start_iter = 0
+        self.max_iter = cfg.SOLVER.MAX_ITER
+        self._given_hooks = tuple(hooks)
+        self._given_writers = writers
+        self._evaluators = evaluators
+        self._test_loaders = test_loaders
+        self.register_hooks(self.build_hooks())
+
+    # The step
+
+    @property
+    def _trainer(self) -> SimpleTrainer:
+        return self._step_trainer or self
+
+    @_trainer.setter
+    def _trainer(self, trainer: SimpleTrainer) -> None:
+        self._step_trainer = None if trainer is self else trainer
+
+    def run_step(self) -> None:
+        """One iteration, by this trainer or by the one assigned to ``_trainer``."""
+        inner = self._step_trainer
+        if inner is None:
+            super().run_step()
+            return
+        inner.iter, inner.max_iter, inner.storage = self.iter, self.max_iter, self.storage
+        inner.__dict__["_hook_list"] = self._hooks  # so that after_backward reaches this trainer's hooks
+        inner.run_step()
+
+    def after_step(self) -> None:
+        """Call the hooks, after the exchange of metrics with devices and other ranks."""
+        inner = self._step_trainer
+        if inner is None:
+            super().after_step()
+            return
+        inner._stop_reason = self._stop_reason
+        if inner._recorder.pending:
+            inner.read_device()
+            self.max_iter = inner.max_iter
+        TrainerBase.after_step(self)
+
+    # Training
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Continue from the last checkpoint in ``OUTPUT_DIR``, or else load ``MODEL.WEIGHTS`` and start at 0.
+
+        Args:
+            resume: False never continues.
+
+        Raises:
+            CheckpointError: a file is missing, damaged or of another model; nothing was changed then.
+        """
+        self.restored_parts = ()
+        loaded = self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
+        if self.restored_parts:
+            self.start_iter = self.iter + 1
+            ResumePlan.of(self, self.checkpointer.get_checkpoint_file(), loaded.get("metadata", {})).log()
+
+    def train(self) -> Any:  # type: ignore[override]
+        """Train from ``start_iter`` to ``max_iter``.
+
+        Returns:
+            The last evaluation's results: a nested dict, by dataset when there are several; None without any.
+        """
+        self._check_evaluation()
+        super().train(self.start_iter, self.max_iter)
+        expected = self.cfg.TEST.EXPECTED_RESULTS
+        if expected and comm.is_main_process():
+            if self._last_eval_results is None:
+                raise ConfigError("TEST.EXPECTED_RESULTS is set, but nothing was evaluated: set DATASETS.TEST")
+            verify_results(self.cfg, self._last_eval_results)
+        return self._last_eval_results
+
+    def _check_evaluation(self) -> None:
+        """Find out before iteration 0 that an evaluation could not run."""
+        if self._evaluators is None:
+            for name in as_names(self.cfg.DATASETS.TEST):
+                self.build_evaluator(self.cfg, name)
+
+    # Evaluation
+
+    @classmethod
+    def test(
+        cls,
+        cfg: CfgNode,
+        model: torch.nn.Module,
+        evaluators: Sequence[DatasetEvaluator] | DatasetEvaluator | None = None,
+    ) -> Any:
+        """Evaluate a model on ``DATASETS.TEST``.
+
+        Args:
+            cfg: the config.
+            model: the model to evaluate.
+            evaluators: one for each dataset (default: from ``build_evaluator``).
+
+        Returns:
+            The results by task (``{"bbox": {"AP": ...}}``); by dataset and task with several datasets. Empty on
+            ranks other than 0.
+        """
+        names = as_names(cfg.DATASETS.TEST)
+        given = [evaluators] if isinstance(evaluators, DatasetEvaluator) else evaluators
+        if given is not None and len(given) != len(names):
+            raise ConfigError(f"{len(given)} evaluators were given for {len(names)} datasets in DATASETS.TEST")
+        pairs = (
+            (name, cls.build_test_loader(cfg, name), given[i] if given else cls.build_evaluator(cfg, name))
+            for i, name in enumerate(names)
+        )
+        return _evaluate_all(model, pairs)
+
+    def _evaluate(self) -> Any:
+        model = self.checkpointer.model
+        with self._weights_for_evaluation():
+            if self._evaluators is None:
+                results = self.test(self.cfg, model)
+            else:
+                names = as_names(self.cfg.DATASETS.TEST)
+                loaders = self._test_loaders or [self.build_test_loader(self.cfg, name) for name in names]
+                names = names if len(names) == len(loaders) else tuple(f"test{i}" for i in range(len(loaders)))
+                results = _evaluate_all(model, zip(names, loaders, self._evaluators, strict=True))
+        self._last_eval_results = results
+        return results
+
+    def _weights_for_evaluation(self) -> Any:
+        """The averaged weights, where there are some."""
+        return hooks.EMA.applied_in(self._hooks)
+
+    # Parts, to be overridden
+
+    def build_hooks(self) -> list[HookBase | None]:
+        """The default hooks: timing, learning rate, precise BN, checkpoints, evaluation, and the writer last."""
+        cfg = self.cfg
+        precise_bn = cfg.TEST.PRECISE_BN
+        result: list[HookBase | None] = [
+            hooks.IterationTimer(),
+            hooks.LRScheduler(),
+            hooks.EMA(self.checkpointer.model, cfg.SOLVER.EMA.DECAY) if cfg.SOLVER.EMA.ENABLED else None,
+            hooks.PreciseBN(cfg.TEST.EVAL_PERIOD, self.model, self.build_train_loader(cfg), precise_bn.NUM_ITER)
+            if precise_bn.ENABLED and hooks.PreciseBN.applies_to(self.model)
+            else None,
+        ]
+        if comm.is_main_process():
+            keep = cfg.SOLVER.CHECKPOINT_KEEP or None
+            result.append(
+                hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, max_to_keep=keep)
+            )
+        result.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self._evaluate))
+        if cfg.SOLVER.BEST_METRIC and comm.is_main_process():
+            result.append(hooks.BestCheckpointer(cfg.TEST.EVAL_PERIOD, self.checkpointer, cfg.SOLVER.BEST_METRIC))
+        result += self._given_hooks
+        if comm.is_main_process():
+            writers = self.build_writers() if self._given_writers is None else self._given_writers
+            result.append(hooks.PeriodicWriter(list(writers), period=20))
+        return result
+
+    def build_writers(self) -> list[EventWriter]:
+        """Console, ``metrics.json`` and TensorBoard."""
+        return default_writers(self.cfg.OUTPUT_DIR, self.max_iter)
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> torch.nn.Module:
+        """The model of ``cfg.MODEL``, on its device."""
+        model = build_model(resolve_config(cfg))
+        count = sum(p.numel() for p in model.parameters())
+        logger.info("Model %s: %s parameters", cfg.MODEL.NAME, f"{count:,}")
+        return model
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
+        """The optimizer of ``cfg.SOLVER``."""
+        return build_optimizer(cfg, model)
+
+    @classmethod
+    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> Any:
+        """The learning rate schedule of ``cfg.SOLVER``."""
+        return build_lr_scheduler(cfg, optimizer)
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode) -> Iterable[Any]:
+        """The loader over ``DATASETS.TRAIN``."""
+        return build_detection_train_loader(cfg)
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable[Any]:
+        """The loader over one of ``DATASETS.TEST``."""
+        return build_detection_test_loader(cfg, dataset_name)
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
+        """The evaluator that the dataset's metadata asks for."""
+        return build_evaluator(cfg, dataset_name)
+
+    @staticmethod
+    def auto_scale_workers(cfg: CfgNode, num_workers: int) -> CfgNode:
+        """Scale batch size, learning rate and lengths to another number of ranks, if the config asks for it.
+
+        With ``SOLVER.REFERENCE_WORLD_SIZE`` r > 0 and n ranks, batch size and learning rate are multiplied by n / r
+        and iterations, steps, warm-up and periods divided by it (linear scaling rule, Goyal et al. 2017,
+        "Accurate, Large Minibatch SGD").
+
+        Args:
+            cfg: the config; it is not changed.
+            num_workers: number of ranks, n.
+
+        Returns:
+            A scaled copy, whose ``REFERENCE_WORLD_SIZE`` is n; or the config itself when there is nothing to do.
+        """
+        reference = cfg.SOLVER.REFERENCE_WORLD_SIZE
+        if reference in (0, num_workers):
+            return cfg
+        if cfg.SOLVER.IMS_PER_BATCH % reference:
+            raise ConfigError(
+                f"SOLVER.IMS_PER_BATCH={cfg.SOLVER.IMS_PER_BATCH} must be divisible by "
+                f"SOLVER.REFERENCE_WORLD_SIZE={reference}"
+            )
+        scale = num_workers / reference
+        cfg = cfg.clone()
+        frozen = cfg.is_frozen()
+        cfg.defrost()
+        solver = cfg.SOLVER
+        solver.IMS_PER_BATCH = round(solver.IMS_PER_BATCH * scale)
+        solver.BASE_LR *= scale
+        solver.STEPS = tuple(round(step / scale) for step in solver.STEPS)
+        for node, key in ((solver, "MAX_ITER"), (solver, "WARMUP_ITERS"), (solver, "CHECKPOINT_PERIOD"), (cfg.TEST, "EVAL_PERIOD")):
+            if not isinstance(node[key], str):  # epochs stay epochs
+                node[key] = round(node[key] / scale)
+        solver.REFERENCE_WORLD_SIZE = num_workers
+        logger.info("Config scaled from %d to %d ranks", reference, num_workers)
+        if frozen:
+            cfg.freeze()
+        return cfg
+
+    # State
+
+    def state_dict(self) -> dict[str, Any]:
+        """The loop's and the hooks' state, and under ``_trainer`` that of whatever makes the step."""
+        inner = self._step_trainer
+        step = self._step_state() if inner is None else inner.state_dict()
+        return {**TrainerBase.state_dict(self), "_trainer": {**step, "iteration": self._finished_iteration()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up what :meth:`state_dict` gave."""
+        TrainerBase.load_state_dict(self, state)
+        self.restored_parts = (*state["_trainer"], *(f"hook {key}" for key in state.get("hooks", {})))
+        step = {key: value for key, value in state["_trainer"].items() if key != "hooks"}
+        if self._step_trainer is None:
+            self._load_step_state(step)
+        else:
+            self._step_trainer.load_state_dict(step)
+            self._restored_events = self._step_trainer._restored_events
+
+
+def _evaluate_all(
+    model: torch.nn.Module, parts: Iterable[tuple[str, Iterable[Any], DatasetEvaluator]]
+) -> OrderedDict[str, Any]:
+    """Evaluate on each dataset and log its results; with one dataset, return its results alone."""
+    results: OrderedDict[str, Any] = OrderedDict()
+    for name, loader, evaluator in parts:
+        results[name] = inference_on_dataset(model, loader, evaluator)
+        if comm.is_main_process():
+            logger.info("Evaluation results on %s:\n%s", name, results_table(results[name]))
+            print_csv_format(results[name])
+    if len(results) == 1:
+        return cast("OrderedDict[str, Any]", next(iter(results.values())))
+    return results
+
+
+def _precision_name(cfg: CfgNode, model: torch.nn.Module) -> str:
+    """``SOLVER.PRECISION``; the older ``SOLVER.AMP.ENABLED`` means fp16 on CUDA and bf16 elsewhere."""
+    if cfg.SOLVER.PRECISION == "fp32" and cfg.SOLVER.AMP.ENABLED:
+        return "fp16" if next(model.parameters()).device.type == "cuda" else "bf16"
+    return str(cfg.SOLVER.PRECISION)

@@ -1,0 +1,44 @@
+"""Saving checkpoints at regular intervals, as a hook."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from drivetrain.checkpoint.periodic import PeriodicCheckpointer as _PeriodicCheckpointer
+from drivetrain.engine.hook_base import HookBase
+
+from .schedule import finished, last_iteration
+
+__all__ = ["PeriodicCheckpointer"]
+
+
+class PeriodicCheckpointer(_PeriodicCheckpointer, HookBase):
+    """:class:`drivetrain.checkpoint.PeriodicCheckpointer` as a hook; ``max_iter`` is the trainer's, also when it moves.
+
+    ``model_final`` is written after the last iteration: in ``after_step``, or in ``after_train`` when another hook
+    ended the training after this one had run. A training that failed has none.
+    """
+
+    _final_written: bool | None = None  # None before the first iteration
+
+    def before_train(self) -> None:
+        """Learn where training ends."""
+        self.max_iter = self.trainer.max_iter
+
+    def after_step(self) -> None:
+        """Save if it is time to."""
+        self.max_iter = self.trainer.max_iter
+        self._final_written = self.trainer.iter + 1 >= self.trainer.max_iter
+        self.step(self.trainer.iter)
+
+    def after_train(self) -> None:
+        """Write ``model_final`` if training finished without it."""
+        if finished(self.trainer) and (self._final_written is False or self._lacks_final()):
+            self._final_written = True
+            self.save(f"{self.file_prefix}_final", iteration=last_iteration(self.trainer))
+
+    def _lacks_final(self) -> bool:
+        """Whether a training was resumed with nothing left to do, killed just before it wrote ``model_final``."""
+        folder = getattr(self.checkpointer, "save_dir", "")
+        resumed_at_end = self._final_written is None and self.trainer.start_iter > 0
+        return bool(resumed_at_end and folder and not (Path(folder) / f"{self.file_prefix}_final.pth").exists())

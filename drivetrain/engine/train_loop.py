@@ -1,0 +1,458 @@
+"""The training loop: hooks, the loop that calls them, and the step for one model, one loader, one optimizer.
+
+Everything a training does, in the order it does it::
+
+    with EventStorage(start_iter) as storage:
+        for hook in hooks: hook.before_train()
+        while iter < max_iter:
+            for hook in hooks: hook.before_step()
+            run_step()                      # SimpleTrainer: fetch, forward, backward, after_backward hooks, step
+            for hook in hooks: hook.after_step()
+            iter += 1
+        for hook in hooks: hook.after_train()
+"""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from time import perf_counter
+from typing import Any, cast
+
+import torch
+
+from drivetrain.errors import TrainingError
+from drivetrain.events.storage import EventStorage, get_event_storage, has_event_storage
+
+from .hook_base import HookBase, HookList
+from .losses import FiniteGuard, LossRecorder, NonFinitePolicy
+from .precision import Precision, build_precision
+
+__all__ = ["HookBase", "SimpleTrainer", "TrainerBase"]
+
+logger = logging.getLogger(__name__)
+
+
+class TrainerBase:
+    """A loop with hooks; it assumes nothing about model, data or optimizer.
+
+    Attributes:
+        iter: the current iteration, from 0; after the last one it equals ``max_iter``.
+        start_iter: the first iteration of this training.
+        max_iter: where training ends; may be assigned while training and counts from the next iteration on.
+        storage: an :class:`EventStorage`, open while training and readable after it.
+    """
+
+    storage: EventStorage
+    _restored_events: Mapping[str, Any] | None = None  # of a checkpoint, until training opens its storage
+
+    def __init__(self) -> None:
+        self._hooks = []
+        self.iter = 0
+        self.start_iter = 0
+        self.max_iter = 0
+
+    # Hooks
+
+    @property
+    def _hooks(self) -> HookList:
+        hooks = self.__dict__.get("_hook_list")
+        if hooks is None:  # a subclass that never called __init__
+            hooks = self.__dict__["_hook_list"] = HookList()
+        return cast(HookList, hooks)
+
+    @_hooks.setter
+    def _hooks(self, hooks: Iterable[HookBase]) -> None:
+        self.__dict__["_hook_list"] = HookList(hooks)
+
+    def register_hooks(self, hooks: Sequence[HookBase | None]) -> None:
+        """Append hooks; they are called in the order of registration.
+
+        Args:
+            hooks: the hooks; None is left out.
+
+        Raises:
+            TrainingError: something in it is no hook.
+        """
+        given = [hook for hook in hooks if hook is not None]
+        for hook in given:
+            if not isinstance(hook, HookBase):
+                raise TrainingError(f"{hook!r} is no hook: derive its class from HookBase")
+            # A weak reference, for the trainer holds its hooks and would else live until garbage is collected.
+            hook.trainer = weakref.proxy(self)
+        self._hooks.extend(given)
+
+    # The loop
+
+    def train(self, start_iter: int, max_iter: int) -> None:
+        """Run iterations ``start_iter`` to ``max_iter - 1``.
+
+        Whatever ends it, each hook's ``after_train`` runs; an exception is logged and leaves unchanged.
+        """
+        logger.info("Starting training from iteration %d", start_iter)
+        self.iter = self.start_iter = start_iter
+        self.max_iter = max_iter
+        if start_iter >= max_iter:
+            logger.warning(
+                "No iteration is left: training would start at %d and ends at max_iter=%d",
+                start_iter,
+                max_iter,
+            )
+        error: BaseException | None = None
+        with EventStorage(start_iter) as self.storage:
+            try:
+                if self._restored_events is not None:
+                    self.storage.load_state_dict(self._restored_events)
+                    self._restored_events = None
+                self._adopt_hooks()
+                self.before_train()
+                while self.iter < self.max_iter:
+                    self.before_step()
+                    self.run_step()
+                    self.after_step()
+                    self.iter += 1
+                # A hook may have moved either number; finished means that they are equal.
+                self.iter = self.max_iter = max(start_iter, min(self.iter, self.max_iter))
+            except BaseException as raised:
+                error = raised
+                if isinstance(raised, Exception):
+                    logger.exception("Exception during training:")
+                raise
+            finally:
+                self._end(error)
+
+    def _adopt_hooks(self) -> None:
+        """Bind hooks that were put into the list by hand, and see methods replaced since."""
+        for hook in self._hooks:
+            if hook.trainer is None:
+                hook.trainer = weakref.proxy(self)
+        self._hooks.refresh()
+
+    def _end(self, error: BaseException | None) -> None:
+        try:
+            self.after_train()
+        except Exception:
+            if error is None:
+                raise
+            # It is logged; the error that ended the training is the one to see.
+
+    def request_stop(self, reason: str) -> None:
+        """End the training cleanly after the current iteration, as if it were the last."""
+        logger.info("Training stops after iteration %d: %s", self.iter, reason)
+        self.max_iter = self.iter + 1
+
+    def before_train(self) -> None:
+        """Call the hooks' ``before_train``."""
+        for call in self._hooks.before_train:
+            call()
+
+    def after_train(self) -> None:
+        """Call every hook's ``after_train``; errors are logged, and the first one is raised after the last call."""
+        self.storage.iter = self.iter
+        first: Exception | None = None
+        for call in self._hooks.after_train:
+            try:
+                call()
+            except Exception as error:  # noqa: PERF203 - the other hooks have to run
+                logger.exception("Exception in after_train of %s:", type(getattr(call, "__self__", call)).__name__)
+                first = first or error
+        if first is not None:
+            raise first
+
+    def before_step(self) -> None:
+        """Call the hooks' ``before_step``."""
+        self.storage.iter = self.iter
+        for call in self._hooks.before_step:
+            call()
+
+    def after_backward(self) -> None:
+        """Call the hooks' ``after_backward``."""
+        for call in self._hooks.after_backward:
+            call()
+
+    def after_step(self) -> None:
+        """Call the hooks' ``after_step``."""
+        self._finished = self.iter
+        for call in self._hooks.after_step:
+            call()
+
+    def after_evaluation(self, results: Mapping[str, float]) -> None:
+        """Tell the hooks an evaluation's result; the evaluation hook calls it."""
+        for call in self._hooks.after_evaluation:
+            call(dict(results))
+
+    def run_step(self) -> None:
+        """One iteration; subclasses define it."""
+        raise NotImplementedError(f"{type(self).__name__} has no run_step")
+
+    # State
+
+    def state_dict(self) -> dict[str, Any]:
+        """``iteration`` (the last finished one, from 0; -1 before the first) and the hooks' states."""
+        state: dict[str, Any] = {"iteration": self._finished_iteration()}
+        if hooks := self._hooks.state_dict():
+            state["hooks"] = hooks
+        return state
+
+    def _finished_iteration(self) -> int:
+        return cast(int, self.__dict__.get("_finished", self.iter - 1))
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up what :meth:`state_dict` gave; a state without its hook, or a hook without state, is said."""
+        self.iter = self._finished = int(state["iteration"])
+        self._hooks.load_state_dict(state.get("hooks", {}))
+
+
+class SimpleTrainer(TrainerBase):
+    """One model, one loader, one optimizer: what most trainings are.
+
+    Args:
+        model: called as ``model(batch)``; returns a dict of scalar losses, or one scalar loss.
+        data_loader: an iterable of batches.
+        optimizer: a torch optimizer.
+        gather_metric_period: record the losses of every so many iterations.
+        zero_grad_before_forward: clear gradients before the forward instead of before the backward.
+        async_write_metrics: accepted for older code; metrics never wait for the device here.
+        accumulate: batches per iteration; gradients are those of their mean loss, DDP reduces them once.
+        precision: ``"fp32"``, ``"bf16"``, ``"fp16"``, ``"auto"`` or a :class:`Precision`.
+        clip_gradients: called with the optimizer when gradients are unscaled, before it steps.
+        non_finite: ``"raise"`` or ``"skip"``, see :class:`FiniteGuard`.
+        metric_period: with several ranks or an accelerator, the iterations between two readings of the device.
+    """
+
+    _stop_reason: str | None = None  # why this rank asks to end the training
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        data_loader: Iterable[Any],
+        optimizer: torch.optim.Optimizer,
+        gather_metric_period: int = 1,
+        zero_grad_before_forward: bool = False,
+        async_write_metrics: bool = False,
+        *,
+        accumulate: int = 1,
+        precision: str | Precision = "fp32",
+        clip_gradients: Callable[[torch.optim.Optimizer], None] | None = None,
+        non_finite: NonFinitePolicy = "raise",
+        metric_period: int = 20,
+    ) -> None:
+        super().__init__()
+        if accumulate < 1:
+            raise TrainingError(f"accumulate={accumulate} must be at least 1 batch per iteration")
+        model.train()
+        self.model = model
+        self.data_loader = data_loader
+        self.optimizer = optimizer
+        self.gather_metric_period = gather_metric_period
+        self.zero_grad_before_forward = zero_grad_before_forward
+        self.async_write_metrics = async_write_metrics
+        self.accumulate = accumulate
+        self.clip_gradients = clip_gradients
+        self.metric_period = metric_period
+        self._numerics = build_precision(precision, device_of(model))
+        self._guard = FiniteGuard(non_finite, distributed=_world_size() > 1)
+        self._recorder = LossRecorder(self._guard, _world_size())
+        self._data_iterator: Iterator[Any] | None = None
+        self._executor: ThreadPoolExecutor | None = None
+
+    # Data
+
+    @property
+    def _data_loader_iter(self) -> Iterator[Any]:
+        """The running iterator over the loader, made when first asked for."""
+        if self._data_iterator is None:
+            self._data_iterator = iter(self.data_loader)
+        return self._data_iterator
+
+    @_data_loader_iter.setter
+    def _data_loader_iter(self, iterator: Iterator[Any]) -> None:
+        self._data_iterator = iterator
+
+    def reset_data_loader(self, data_loader_builder: Callable[[], Iterable[Any]]) -> None:
+        """Replace the loader by what ``data_loader_builder()`` returns; the old one is freed first."""
+        self._data_iterator = None
+        self.data_loader = ()
+        self.data_loader = data_loader_builder()
+
+    # The step
+
+    def run_step(self) -> None:
+        """Fetch, forward, backward and step: one iteration, which is one optimizer step.
+
+        Raises:
+            NonFiniteLossError: the loss is not finite; weights and optimizer state are as before the step.
+        """
+        if not self.model.training:
+            raise TrainingError(
+                f"the model is in evaluation mode at iteration {self.iter}: call model.train() after using it elsewhere"
+            )
+        if self.zero_grad_before_forward:
+            self.optimizer.zero_grad()
+        losses: dict[str, torch.Tensor] = {}
+        data_time = 0.0
+        admitted = True
+        for index in range(self.accumulate):
+            batch, waited = self.fetch()
+            data_time += waited
+            with self._synchronization(index):
+                loss_dict = self.forward(batch)
+                total = self.total_loss(loss_dict)
+                if index == 0 and not self.zero_grad_before_forward:
+                    self.optimizer.zero_grad()
+                if self._guard.on_host(total):
+                    admitted = admitted and self._guard.admits(total, loss_dict, self.iter)
+                    if admitted:
+                        self.backward(total)
+                else:
+                    self.backward(total, self._guard.seed(total, self.iter))
+            losses = loss_dict if self.accumulate == 1 else self._mean_losses(losses, loss_dict)
+        if admitted:
+            self.after_backward()
+        self._write_metrics(losses, data_time)
+        if admitted:
+            self.step()
+
+    def fetch(self) -> tuple[Any, float]:
+        """The next batch, and the seconds spent waiting for it."""
+        start = perf_counter()
+        batch = next(self._data_loader_iter)
+        return batch, perf_counter() - start
+
+    def forward(self, batch: Any) -> dict[str, torch.Tensor]:
+        """The model's scalar losses by name; a model that returns one tensor has ``total_loss`` alone."""
+        with self._numerics.context():
+            losses = self.model(batch)
+        return {"total_loss": losses} if isinstance(losses, torch.Tensor) else losses
+
+    def total_loss(self, losses: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The scalar to minimise: the sum of all losses."""
+        if len(losses) == 1:
+            return next(iter(losses.values()))
+        total = sum(losses.values())
+        if not isinstance(total, torch.Tensor):
+            raise TrainingError(
+                f"the model returned {losses!r} at iteration {self.iter}: in training mode it has to return a dict of "
+                "scalar loss tensors"
+            )
+        return total
+
+    def backward(self, total: torch.Tensor, seed: torch.Tensor | None = None) -> None:
+        """Add the gradients of one batch's loss, divided by the number of batches per iteration."""
+        self._numerics.backward(total if self.accumulate == 1 else total / self.accumulate, seed)
+
+    def step(self) -> None:
+        """Update the weights from the gradients."""
+        numerics = self._numerics
+        if self.clip_gradients is not None:
+            numerics.unscale(self.optimizer)
+            self.clip_gradients(self.optimizer)
+        if self._guard.watching and not numerics.scales_gradients:
+            self._guard.step(self.optimizer, self.iter)
+        else:
+            numerics.step(self.optimizer)
+
+    def after_step(self) -> None:
+        """Once per ``metric_period``, learn what happened on devices and other ranks; then call the hooks."""
+        if self._recorder.pending:
+            self.read_device()
+        super().after_step()
+
+    def read_device(self) -> None:
+        """At the end of a period, exchange metrics, requests to stop and bad losses with devices and other ranks."""
+        due = (self.iter + 1) % self.metric_period == 0 or self.iter + 1 >= self.max_iter
+        if due and self._recorder.read_device(self.storage, self.iter, self._stop_reason is not None):
+            super().request_stop(self._stop_reason or "another rank asked for it")
+
+    def request_stop(self, reason: str) -> None:
+        """End the training cleanly on all ranks; with several, when metrics are next exchanged."""
+        if _world_size() == 1:
+            super().request_stop(reason)
+        elif self._stop_reason is None:
+            logger.info("Rank asks to stop: %s", reason)
+            self._stop_reason = reason
+
+    def _synchronization(self, index: int) -> AbstractContextManager[Any]:
+        """DDP reduces gradients with the last batch of an iteration only."""
+        if index + 1 < self.accumulate and hasattr(self.model, "no_sync"):
+            return cast(AbstractContextManager[Any], cast(Any, self.model).no_sync())
+        return nullcontext()
+
+    def _mean_losses(
+        self, sums: Mapping[str, torch.Tensor], losses: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        share = {name: value.detach() / self.accumulate for name, value in losses.items()}
+        return {name: share.get(name, 0) + sums.get(name, 0) for name in {**sums, **share}}  # type: ignore[misc]
+
+    # Metrics
+
+    @property
+    def concurrent_executor(self) -> ThreadPoolExecutor:
+        """A single worker thread, for ``run_step`` overrides that write metrics from a thread."""
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="metrics")
+        return self._executor
+
+    def _write_metrics(
+        self,
+        loss_dict: Mapping[str, torch.Tensor],
+        data_time: float,
+        prefix: str = "",
+        iter: int | None = None,
+    ) -> None:
+        """Record an iteration's losses, ``total_loss`` and waiting time (s); see :class:`LossRecorder`.
+
+        Raises:
+            NonFiniteLossError: the losses lie on the CPU and their sum is not finite.
+        """
+        iteration = self.iter if iter is None else iter
+        if (iteration + 1) % self.gather_metric_period == 0:
+            if prefix:
+                loss_dict = {prefix + name: value for name, value in loss_dict.items()}
+            # A thread, or a trainer that another one drives, sees only one of the two.
+            storage = get_event_storage() if has_event_storage() else self.storage
+            self._recorder.write(storage, iteration, loss_dict, data_time)
+
+    # State
+
+    def state_dict(self) -> dict[str, Any]:
+        """The loop's state with that of optimizer, precision, data position, random generators and events."""
+        return {**super().state_dict(), **self._step_state()}
+
+    def _step_state(self) -> dict[str, Any]:
+        from .state import capture
+
+        return capture(self)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up what :meth:`state_dict` gave."""
+        super().load_state_dict(state)
+        self._load_step_state(state)
+
+    def _load_step_state(self, state: Mapping[str, Any]) -> None:
+        from .state import restore
+
+        restore(self, state)
+
+
+def _world_size() -> int:
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_world_size() if distributed else 1
+
+
+def device_of(model: torch.nn.Module) -> torch.device:
+    """The device of a model's first parameter; the CPU for a model without any."""
+    parameter = next(model.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
+def __getattr__(name: str) -> Any:
+    """AMPTrainer under the path older code imports it from; its own file depends on this one."""
+    if name == "AMPTrainer":
+        from .amp import AMPTrainer
+
+        return AMPTrainer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

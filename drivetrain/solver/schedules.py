@@ -1,0 +1,135 @@
+"""Schedules: functions of training progress, which runs from 0 at the first iteration to 1 after the last.
+
+A schedule gives the factor that every base learning rate is multiplied by. It is a pure function, so the rate of
+an iteration never depends on how training got there, and a resumed run needs the iteration number alone.
+
+Iteration ``i`` of ``n`` has progress ``i / n``. The places where schedules change are fractions of the same kind;
+since equal fractions are equal floats, no tolerance is needed to hit them exactly.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["Constant", "Cosine", "Linear", "MultiStep", "OneCycle", "Schedule", "Warmup", "step_with_fixed_gamma"]
+
+Schedule = Callable[[float], float]
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The same value throughout."""
+
+    value: float = 1.0
+
+    def __call__(self, progress: float) -> float:
+        """The value."""
+        return self.value
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A straight line from ``start`` to ``end``."""
+
+    start: float
+    end: float
+
+    def __call__(self, progress: float) -> float:
+        """The value at ``progress``."""
+        return self.start + (self.end - self.start) * progress
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Half a cosine wave from ``start`` to ``end`` (Loshchilov and Hutter, SGDR, 2017, without restarts)."""
+
+    start: float = 1.0
+    end: float = 0.0
+
+    def __call__(self, progress: float) -> float:
+        """The value at ``progress``."""
+        return self.end + (self.start - self.end) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+@dataclass(frozen=True)
+class MultiStep:
+    """1 at first, multiplied by ``gamma`` at each milestone.
+
+    Args:
+        milestones: increasing progress values; a milestone itself has the lower value already.
+        gamma: the factor.
+    """
+
+    milestones: tuple[float, ...]
+    gamma: float = 0.1
+
+    def __call__(self, progress: float) -> float:
+        """The value at ``progress``."""
+        return float(self.gamma ** bisect_right(self.milestones, progress))
+
+
+def step_with_fixed_gamma(gamma: float, num_decays: int) -> MultiStep:
+    """``num_decays`` decays by ``gamma`` that cut the training into equally long parts."""
+    parts = num_decays + 1
+    return MultiStep(tuple(part / parts for part in range(1, parts)), gamma)
+
+
+@dataclass(frozen=True)
+class OneCycle:
+    """A cosine rise to 1 and a longer cosine fall (Smith and Topin, Super-Convergence, 2018).
+
+    Args:
+        start: value at progress 0.
+        end: value at progress 1.
+        peak: progress at which the value is 1.
+    """
+
+    start: float = 1.0 / 25.0
+    end: float = 0.0
+    peak: float = 0.3
+
+    def __call__(self, progress: float) -> float:
+        """The value at ``progress``."""
+        if progress < self.peak:
+            return Cosine(self.start, 1.0)(progress / self.peak)
+        return Cosine(1.0, self.end)((progress - self.peak) / (1.0 - self.peak))
+
+
+@dataclass(frozen=True)
+class Warmup:
+    """A warm-up in front of another schedule.
+
+    The warm-up starts at ``factor * schedule(0)``. A linear one meets the schedule where it takes over, so there is
+    no jump; a constant one stays and jumps.
+
+    Args:
+        schedule: what follows.
+        factor: where the warm-up starts, as a fraction of the schedule's first value.
+        length: progress at which the warm-up ends, 0 (none) to 1 (nothing else).
+        method: ``"linear"`` or ``"constant"``.
+        rescale: run the whole of ``schedule`` in the time after the warm-up, instead of leaving out the part of it
+            that the warm-up covers.
+    """
+
+    schedule: Schedule
+    factor: float
+    length: float
+    method: Literal["linear", "constant"] = "linear"
+    rescale: bool = False
+
+    def __call__(self, progress: float) -> float:
+        """The value at ``progress``."""
+        if progress >= self.length:
+            return self.schedule(self._rescaled(progress) if self.rescale else progress)
+        start = self.factor * self.schedule(0.0)
+        if self.method == "constant":
+            return start
+        end = self.schedule(0.0 if self.rescale else self.length)
+        return Linear(start, end)(progress / self.length)
+
+    def _rescaled(self, progress: float) -> float:
+        return (progress - self.length) / (1.0 - self.length) if self.length < 1.0 else 1.0

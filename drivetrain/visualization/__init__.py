@@ -1,0 +1,45 @@
+"""Pictures: boxes, masks and keypoints drawn on images, contact sheets, and a report of a run to send around."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from drivetrain._lazy import attach
+
+if TYPE_CHECKING:
+    from .drawing import draw_instances as draw_instances
+    from .image_file import save_image as save_image
+    from .palette import class_color as class_color
+    from .palette import text_color as text_color
+    from .predictions import draw_predictions as draw_predictions
+    from .predictions import draw_record as draw_record
+    from .report import write_report as write_report
+    from .sheet import contact_sheet as contact_sheet
+    from .sheet import side_by_side as side_by_side
+
+__all__ = [
+    "class_color",
+    "contact_sheet",
+    "draw_instances",
+    "draw_predictions",
+    "draw_record",
+    "save_image",
+    "side_by_side",
+    "text_color",
+    "write_report",
+]
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "class_color": "palette",
+        "contact_sheet": "sheet",
+        "draw_instances": "drawing",
+        "draw_predictions": "predictions",
+        "draw_record": "predictions",
+        "save_image": "image_file",
+        "side_by_side": "sheet",
+        "text_color": "palette",
+        "write_report": "report",
+    },
+)

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from drivetrain.checkpoint.folder import CheckpointFolder, iteration_of_name
+from drivetrain.checkpoint.formats import checkpoint_writer
+from drivetrain.checkpoint.manifest import Entry
+from drivetrain.errors import CheckpointError, CorruptCheckpointError, OutputError
+
+
+def save(folder, name, iteration=None, *roles, value=0):
+    data = {"value": value} if iteration is None else {"value": value, "iteration": iteration}
+    return folder.save(Entry(name, 0, "", roles=roles or ("last",), iteration=iteration), checkpoint_writer(data))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return CheckpointFolder(tmp_path / "run")
+
+
+def test_a_save_leaves_file_pointer_and_manifest(folder):
+    entry = save(folder, "model_0000009.pth", 9)
+    assert sorted(os.listdir(folder.path)) == ["checkpoints.json", "last_checkpoint", "model_0000009.pth"]
+    assert (folder.path / "last_checkpoint").read_text() == "model_0000009.pth"
+    assert entry.bytes == (folder.path / "model_0000009.pth").stat().st_size
+    assert folder.manifest().role("last") == entry
+    assert folder.iteration("model_0000009.pth") == 9
+    folder.verify("model_0000009.pth")
+
+
+def test_the_best_does_not_move_the_last(folder):
+    save(folder, "model_0000009.pth", 9)
+    save(folder, "model_best.pth", 19, "best")
+    assert folder.pointer() == "model_0000009.pth"
+    assert folder.manifest().role("best").file == "model_best.pth"
+    assert folder.manifest().role("last").file == "model_0000009.pth"
+
+
+def test_unknown_keys_of_a_later_version_stay(folder):
+    save(folder, "a.pth", 1)
+    path = folder.path / "checkpoints.json"
+    data = json.loads(path.read_text())
+    data["future"] = 1
+    data["checkpoints"][0]["shards"] = ["x"]
+    path.write_text(json.dumps(data))
+    save(folder, "b.pth", 2)
+    data = json.loads(path.read_text())
+    assert data["future"] == 1
+    assert data["checkpoints"][0]["shards"] == ["x"]
+
+
+def test_a_file_overwritten_in_two_steps_verifies_at_each_of_them(folder, faulty, crash):
+    save(folder, "model_best.pth", 1, "best", value=1)
+    probe = faulty()
+    folder.layer = probe
+    save(folder, "model_best.pth", 2, "best", value=2)
+    total = len(probe.operations)
+    for k in range(total):
+        folder.layer = faulty(stop_at=k)
+        with pytest.raises(crash):
+            save(folder, "model_best.pth", k, "best", value=k)
+        folder.layer = type(folder.layer)()
+        folder.verify("model_best.pth")
+        assert folder.digests("model_best.pth"), "verified by its digest, not by its archive's checksums"
+
+
+def test_candidates_are_the_pointer_then_newest_first_then_unlisted(folder):
+    for iteration in (9, 19, 29):
+        save(folder, f"model_{iteration:07d}.pth", iteration)
+    save(folder, "model_best.pth", 24, "best")
+    save(folder, "notes.pth", None, "ema")
+    for name in ("model_0000099.pth", "other.pth"):
+        (folder.path / name).write_bytes((folder.path / "model_0000009.pth").read_bytes())
+    (folder.path / "last_checkpoint").write_text("model_0000009.pth\n")  # somebody goes back by hand
+    (folder.path / "model_0000019.pth").unlink()
+    assert list(folder.candidates()) == [
+        "model_0000009.pth",
+        "model_0000029.pth",
+        "model_best.pth",
+        "notes.pth",
+        "model_0000099.pth",
+        "other.pth",
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"checkpoints": 1}', "\x00\xff"])
+def test_a_damaged_manifest_is_set_aside_and_rebuilt_from_whole_files(folder, text, caplog):
+    save(folder, "model_0000009.pth", 9)
+    save(folder, "model_best.pth", 9, "best")
+    save(folder, "model_0000019.pth", 19)
+    before = {e.file: (e.sha256, e.bytes, e.iteration, e.roles) for e in folder.manifest().entries}
+    (folder.path / "broken.pth").write_bytes(b"junk")
+    (folder.path / "checkpoints.json").write_text(text, encoding="latin-1")
+    assert folder.manifest().entries == ()  # without repair it is only reported
+    rebuilt = folder.manifest(repair=True)
+    assert {e.file: (e.sha256, e.bytes, e.iteration, e.roles) for e in rebuilt.entries} == before
+    assert "rebuilt from 3 files" in caplog.text
+    assert "broken.pth" in caplog.text
+    assert (folder.path / "checkpoints.json.corrupt").exists()
+    save(folder, "model_0000029.pth", 29)
+    assert len(folder.manifest().entries) >= 1
+
+
+@pytest.mark.parametrize("name", ["../evil.pth", "/tmp/evil.pth", "a/b.pth"])
+def test_a_pointer_out_of_the_folder_is_refused(folder, name):
+    save(folder, "a.pth", 1)
+    (folder.path / "last_checkpoint").write_text(name)
+    with pytest.raises(CheckpointError, match="last_checkpoint names"):
+        list(folder.candidates())
+
+
+def test_removing_deletes_files_and_entries(folder):
+    for iteration in (1, 2):
+        save(folder, f"model_{iteration:07d}.pth", iteration)
+    folder.remove(["model_0000001.pth"])
+    assert folder.files() == ["model_0000002.pth"]
+    assert [e.file for e in folder.manifest().entries] == ["model_0000002.pth"]
+    with pytest.raises(CheckpointError):
+        folder.remove(["../x"])
+
+
+def test_tagging(folder):
+    save(folder, "a.pth", 1)
+    save(folder, "b.pth", 2)
+    folder.tag_last("a.pth")
+    assert folder.pointer() == "a.pth"
+    assert folder.manifest().role("last").file == "a.pth"
+    assert next(folder.candidates()) == "a.pth"
+
+
+def test_setting_aside_never_overwrites(folder):
+    for _ in range(3):
+        save(folder, "a.pth", 1)
+        folder.set_aside("a.pth")
+    names = sorted(n for n in os.listdir(folder.path) if "corrupt" in n)
+    assert names == ["a.pth.corrupt", "a.pth.corrupt2", "a.pth.corrupt3"]
+
+
+def test_verify_tells_damage_from_absence(folder):
+    save(folder, "a.pth", 1)
+    with open(folder.path / "a.pth", "ab") as handle:
+        handle.write(b"x")
+    with pytest.raises(CorruptCheckpointError, match="digest"):
+        folder.verify("a.pth")
+    with pytest.raises(CheckpointError, match="does not exist"):
+        folder.verify("b.pth")
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="OUTPUT_DIR"):
+        save(CheckpointFolder(tmp_path / "file" / "run"), "a.pth", 1)
+
+
+def test_an_absent_folder_is_empty(folder):
+    assert folder.files() == [] and folder.was_used() == [] and list(folder.candidates()) == []
+    assert folder.pointer() == "" and folder.manifest().entries == ()
+
+
+def test_iterations_in_names():
+    assert iteration_of_name("model_0004999.pth") == 4999
+    assert iteration_of_name("model_final.pth") is None

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drivetrain.checkpoint.manifest import Entry, Manifest
+from drivetrain.errors import CheckpointError, CorruptCheckpointError
+
+DIGEST = "ab" * 32
+
+
+def entry(file: str, *roles: str, **kwargs) -> Entry:
+    return Entry(file, 10, DIGEST, roles=roles, **kwargs)
+
+
+names = st.from_regex(r"[a-z][a-z0-9_]{0,10}\.pth", fullmatch=True)
+entries = st.builds(
+    Entry,
+    file=names,
+    bytes=st.integers(0, 2**40),
+    sha256=st.from_regex(r"[0-9a-f]{64}", fullmatch=True),
+    roles=st.lists(st.sampled_from(["last", "best", "final", "ema"]), unique=True).map(tuple),
+    iteration=st.none() | st.integers(-1, 10**9),
+    metric=st.dictionaries(st.text(max_size=5), st.floats(allow_nan=False, allow_infinity=False), max_size=2),
+    time=st.text(max_size=5),
+    versions=st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=2),
+    class_names=st.lists(st.text(max_size=5), max_size=3).map(tuple),
+    pending=st.booleans(),
+    extra=st.dictionaries(st.from_regex(r"x_[a-z]{1,5}", fullmatch=True), st.integers(), max_size=2),
+)
+
+
+@given(st.lists(entries, max_size=4), st.dictionaries(st.from_regex(r"x_[a-z]{1,4}", fullmatch=True), st.none()))
+def test_reading_what_was_written_gives_the_same(items, extra):
+    manifest = Manifest(tuple(items), extra)
+    assert Manifest.parse(manifest.to_text()) == manifest
+
+
+@given(st.lists(entries, min_size=1, max_size=6))
+def test_after_any_commits_each_role_and_each_file_is_there_once(items):
+    manifest = Manifest()
+    for item in items:
+        manifest = manifest.announce(item)
+        manifest = manifest.commit(item)
+    roles = [role for e in manifest.entries for role in e.roles]
+    assert len(roles) == len(set(roles))
+    files = [e.file for e in manifest.entries]
+    assert len(files) == len(set(files))
+    assert not any(e.pending for e in manifest.entries)
+    for role in items[-1].roles:
+        assert manifest.role(role).file == items[-1].file
+
+
+def test_announcing_keeps_the_old_entry_and_its_roles():
+    manifest = Manifest((entry("a.pth", "best"),)).announce(entry("a.pth", "best", "last"))
+    assert [e.roles for e in manifest.find("a.pth")] == [("best",), ()]
+    assert manifest.find("a.pth")[1].pending
+
+
+def test_a_replaced_file_keeps_roles_that_nobody_claims():
+    manifest = Manifest((entry("a.pth", "last"),)).commit(entry("a.pth", "best"))
+    assert set(manifest.entries[0].roles) == {"best", "last"}
+
+
+def test_a_metric_that_is_not_finite_is_written_as_valid_json():
+    text = Manifest((entry("a.pth", metric={"AP": math.nan}),)).to_text()
+    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert math.isnan(Manifest.parse(text).entries[0].metric["AP"])
+
+
+def test_without_removes_only_what_is_named():
+    manifest = Manifest((entry("a.pth"), entry("b.pth")))
+    assert [e.file for e in manifest.without({"a.pth"}).entries] == ["b.pth"]
+    assert manifest.role("last") is None
+
+
+GOOD = {"file": "a.pth", "bytes": 1, "sha256": DIGEST}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"checkpoints": 3}',
+        '{"checkpoints": [3]}',
+        "[" * 100_000,
+        json.dumps({"checkpoints": [{"file": "a.pth"}]}),
+        *(
+            json.dumps({"checkpoints": [{**GOOD, key: value}]})
+            for key, value in [
+                ("sha256", "xyz"),
+                ("bytes", -1),
+                ("bytes", True),
+                ("roles", "last"),
+                ("iteration", 1.5),
+                ("metric", {"a": "b"}),
+                ("metric", 3),
+                ("class_names", [1]),
+                ("versions", []),
+                ("pending", 1),
+            ]
+        ),
+    ],
+)
+def test_what_is_no_manifest_is_corrupt(text):
+    with pytest.raises(CorruptCheckpointError, match=r"here\.json"):
+        Manifest.parse(text, "here.json")
+
+
+@pytest.mark.parametrize("name", ["../a.pth", "/etc/passwd", "a/b.pth", "", None, 3])
+def test_names_out_of_the_folder_are_refused(name):
+    with pytest.raises(CheckpointError, match="not a plain file name"):
+        Manifest.parse(json.dumps({"checkpoints": [{**GOOD, "file": name}]}))

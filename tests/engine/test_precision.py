@@ -1,0 +1,74 @@
+"""Precision objects: the types computed in, and that the result stays near the plain one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from drivetrain.engine.precision import BFloat16, Float16, Precision, build_precision
+from drivetrain.errors import TrainingError
+
+CPU = torch.device("cpu")
+
+
+def test_the_names() -> None:
+    assert type(build_precision("fp32", CPU)) is Precision
+    assert isinstance(build_precision("bf16", CPU), BFloat16)
+    assert isinstance(build_precision("fp16", CPU), Float16)
+    assert type(build_precision("auto", CPU)) is Precision
+    own = Precision()
+    assert build_precision(own, CPU) is own
+    with pytest.raises(TrainingError, match="precision 'fp8' is unknown"):
+        build_precision("fp8", CPU)
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)])
+def test_the_forward_computes_in_the_type(name: str, dtype: torch.dtype) -> None:
+    layer = torch.nn.Linear(2, 2)
+    with build_precision(name, CPU).context():
+        assert layer(torch.ones(1, 2)).dtype == dtype
+
+
+@pytest.mark.parametrize("name", ["bf16", "fp16"])
+def test_training_stays_near_single_precision(make_trainer: Any, name: str) -> None:
+    precision = Float16("cpu", torch.amp.GradScaler("cpu", init_scale=128.0)) if name == "fp16" else name
+    plain, reduced = make_trainer(), make_trainer(precision=precision)
+    plain.train(0, 10)
+    reduced.train(0, 10)
+    assert not torch.equal(reduced.model.layer.weight, plain.model.layer.weight)
+    torch.testing.assert_close(reduced.model.layer.weight, plain.model.layer.weight, rtol=0.05, atol=0.02)
+    assert reduced.model.layer.weight.dtype == torch.float32
+
+
+def test_the_scaler_scales_backward_and_unscales_before_clipping(make_trainer: Any) -> None:
+    seen: list[float] = []
+
+    def look(optimizer: Any) -> None:
+        seen.append(float(optimizer.param_groups[0]["params"][0].grad.norm()))
+
+    precision = Float16("cpu", torch.amp.GradScaler("cpu", init_scale=128.0))
+    plain, scaled = make_trainer(clip_gradients=look), make_trainer(precision=precision, clip_gradients=look)
+    plain.train(0, 1)
+    scaled.train(0, 1)
+    assert seen[1] == pytest.approx(seen[0], rel=0.02)
+
+
+def test_an_overflow_is_skipped_and_lowers_the_scale(make_trainer: Any) -> None:
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**60)
+    trainer = make_trainer(precision=Float16("cpu", scaler))
+    before = trainer.model.layer.weight.detach().clone()
+    trainer.train(0, 1)
+    assert torch.equal(trainer.model.layer.weight, before)
+    assert scaler.get_scale() == 2.0**59
+    assert trainer.state_dict()["grad_scaler"]["scale"] == 2.0**59
+
+
+def test_state_round_trip() -> None:
+    one, two = Float16("cpu", torch.amp.GradScaler("cpu", init_scale=8.0)), Float16("cpu")
+    two.scaler.scale(torch.tensor(1.0))
+    one.scaler.scale(torch.tensor(1.0))
+    two.load_state_dict(one.state_dict())
+    assert two.metrics() == {"grad_scaler": 8.0}
+    assert Precision().state_dict() == Precision().metrics() == {}
