@@ -6,6 +6,7 @@ tensors only. What would not load that way is refused when it is saved.
 
 from __future__ import annotations
 
+import pickle
 import re
 import warnings
 import zipfile
@@ -179,7 +180,8 @@ def _read_torch(path: Path) -> Any:
         raise
     except Exception as error:  # torch.load has no error type of its own: anything from KeyError to RuntimeError
         text = " ".join(str(error).split())
-        unsafe = re.search(r"(?:GLOBAL|global:?|class:?) ([\w.]+\.\w+)", text)
+        refused = isinstance(error, pickle.UnpicklingError)
+        unsafe = re.search(r"(?:GLOBAL|class:?) ([A-Za-z_][\w.]*)", text) if refused else None
         if unsafe:
             raise CheckpointError(
                 f"{path} holds an object of {unsafe[1]}, which could run code when loaded: refused; save tensors and "

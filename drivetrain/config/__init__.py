@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from drivetrain._lazy import attach
+from drivetrain import attach
 
 if TYPE_CHECKING:
     from .files import load_yaml_with_base as load_yaml_with_base

@@ -28,7 +28,7 @@ import functools
 import json
 import operator
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -118,7 +118,7 @@ def _unpack_annotations(columns: Columns, first: int, last: int) -> list[dict[st
             for (_, mode, category, crowd), box in zip(rows, boxes, strict=False)
         ]
     else:
-        annotations = [_small_fields(*row, box) for row, box in zip(rows, boxes, strict=False)]
+        annotations = [_small_fields(row, box) for row, box in zip(rows, boxes, strict=False)]
     flags = [row[0] for row in rows]
     present = functools.reduce(operator.or_, flags, 0)
     if present & _AREA:
@@ -134,7 +134,8 @@ def _unpack_annotations(columns: Columns, first: int, last: int) -> list[dict[st
     return annotations
 
 
-def _small_fields(flags: int, mode: int, category: int, crowd: int, box: list[float]) -> dict[str, Any]:
+def _small_fields(row: Sequence[int], box: list[float]) -> dict[str, Any]:
+    flags, mode, category, crowd = row
     annotation: dict[str, Any] = {}
     if flags & _BOX:
         annotation["bbox"] = box

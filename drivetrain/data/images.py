@@ -23,7 +23,7 @@ UInt8Array = np.ndarray[Any, np.dtype[np.uint8]]
 MAX_PIXELS = 64_000_000
 """The default limit on width times height: a small file may claim a size that fills all memory."""
 
-FILE_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "TIFF", "WEBP", "GIF")
+FILE_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")
 CHANNEL_ORDERS = ("RGB", "BGR", "L")
 
 _ORIENTATION = 0x0112  # the EXIF tag
@@ -65,8 +65,7 @@ def read_image(path: str | os.PathLike[str], format: str | None = "RGB", *, max_
     except DatasetError as err:
         raise err if name in str(err) else DatasetError(f"image {name!r}: {err}") from err
     except UnidentifiedImageError:
-        known = ", ".join(f for f in FILE_FORMATS if f != "MPO")
-        kind = "is empty" if not content else f"is not an image of a known format ({known})"
+        kind = f"is not an image of a known format ({', '.join(FILE_FORMATS)})" if content else "is empty"
         raise DatasetError(f"image {name!r} {kind}") from None
     except Image.DecompressionBombError as err:
         raise DatasetError(f"image {name!r} is too large: {err}") from err
@@ -144,16 +143,16 @@ def _upright(pixels: UInt8Array, orientation: int) -> UInt8Array:
     """Undo the turning and mirroring that an EXIF orientation says was done."""
     if orientation == 1:
         return pixels
-    turned = {
-        2: lambda: pixels[:, ::-1],
-        3: lambda: pixels[::-1, ::-1],
-        4: lambda: pixels[::-1],
-        5: lambda: pixels.swapaxes(0, 1),
-        6: lambda: pixels.swapaxes(0, 1)[:, ::-1],
-        7: lambda: pixels[::-1, ::-1].swapaxes(0, 1),
-        8: lambda: pixels.swapaxes(0, 1)[::-1],
-    }[orientation]()
-    return np.ascontiguousarray(turned)
+    turned: dict[int, UInt8Array] = {
+        2: pixels[:, ::-1],
+        3: pixels[::-1, ::-1],
+        4: pixels[::-1],
+        5: pixels.swapaxes(0, 1),
+        6: pixels.swapaxes(0, 1)[:, ::-1],
+        7: pixels[::-1, ::-1].swapaxes(0, 1),
+        8: pixels.swapaxes(0, 1)[::-1],
+    }
+    return np.ascontiguousarray(turned[orientation])
 
 
 @functools.cache

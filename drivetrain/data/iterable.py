@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,11 +16,22 @@ from .collate import trivial_batch_collator
 from .loader import check_num_workers
 from .order import check_batch_size
 from .randomness import derive
-from .worker import Failure, SampleMaker, init_worker, unwrapped
+from .worker import Failure, SampleMaker, ending, init_worker, unwrapped
 
 __all__ = ["IterableTrainLoader"]
 
 Mapper = Callable[..., Any]
+
+
+class _EndOfStreamError(Exception):
+    """There are no more records (a StopIteration would be taken for the end of the generator it passes)."""
+
+
+def _next(records: Iterator[Any]) -> Any:
+    try:
+        return next(records)
+    except StopIteration:
+        raise _EndOfStreamError from None
 
 
 class _MappedStream(IterableDataset[Any]):
@@ -33,14 +45,13 @@ class _MappedStream(IterableDataset[Any]):
         worker = get_worker_info()
         seed = derive(self.seed, self.epoch, 0 if worker is None else worker.id)
         records = iter(self.dataset)
-        end = object()
         for position in itertools.count():
             try:
-                sample = self._make(lambda: next(records, end), seed, position)
+                sample = self._make(partial(_next, records), seed, position)
+            except _EndOfStreamError:
+                return
             except DrivetrainError as error:
                 yield Failure(error)
-                return
-            if sample is end:
                 return
             if sample is not None:
                 yield sample
@@ -135,8 +146,10 @@ class IterableTrainLoader:
                 generator=torch.Generator(),
             )
             count = 0
-            for count, sample in enumerate(loader, start=1):  # noqa: B007
-                yield unwrapped(sample)
+            with ending(iter(loader)) as samples:
+                for sample in samples:
+                    count += 1
+                    yield unwrapped(sample)
             if count == 0:
                 raise DatasetError(f"the dataset {type(self.dataset).__name__} yields no sample")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from multiprocessing.util import Finalize
 from typing import Any, Protocol
 
 import torch
@@ -13,7 +14,7 @@ from drivetrain.errors import CheckpointError, ConfigError, DatasetError
 
 from .order import Batch, check_batch_size
 from .samplers import InferenceSampler
-from .worker import SampleSource, Task, init_worker, unwrapped
+from .worker import SampleSource, Task, ending, init_worker, stop_workers, unwrapped
 
 __all__ = ["BatchOrder", "InferenceLoader", "TrainLoader"]
 
@@ -47,6 +48,19 @@ class _Tasks:
     def __iter__(self) -> Iterator[Task]:
         for indices, positions in self.order.local_batches(self.start, self.rank, self.world_size):
             yield Task(self.order.seed, indices, positions)
+
+
+class _Running:
+    """The running part of a `TrainLoader`, apart from it so that it can be ended when the loader is gone."""
+
+    def __init__(self) -> None:
+        self.loader: DataLoader[Any] | None = None
+        self.batches: Iterator[Any] | None = None
+
+    def stop(self) -> None:
+        """End the workers."""
+        batches, self.batches, self.loader = self.batches, None, None
+        stop_workers(batches)
 
 
 class TrainLoader:
@@ -106,8 +120,10 @@ class TrainLoader:
         self._source = SampleSource(dataset, mapper, collate_fn)
         self._tasks = _Tasks(order, rank, world_size)
         self._consumed = 0
-        self._loader: DataLoader[Any] | None = None
-        self._batches: Iterator[Any] | None = None
+        self._running = _Running()
+        self._rewind = False
+        # Workers end with the loader, and at the exit of the process before it waits for its children.
+        Finalize(self, self._running.stop, exitpriority=1)
 
     @property
     def order(self) -> BatchOrder:
@@ -129,13 +145,15 @@ class TrainLoader:
         Raises:
             DatasetError: a sample could not be made. The batch counts as not handed out: the next call tries it again.
         """
+        running = self._running
         try:
-            if self._batches is None:
+            if running.batches is None or self._rewind:
                 self._tasks.start = self._consumed
-                self._batches = iter(self._open())
-            batch = unwrapped(next(self._batches))
+                running.batches = iter(self._open())
+                self._rewind = False
+            batch = unwrapped(next(running.batches))
         except DatasetError:
-            self._batches = None
+            self._rewind = True
             raise
         except BaseException:  # a worker may be gone or in the middle of something: start afresh
             self.close()
@@ -148,7 +166,7 @@ class TrainLoader:
         if batch < 0:
             raise ValueError(f"batches are numbered from 0, but batch {batch} was asked for")
         self._consumed = int(batch)
-        self._batches = None
+        self._rewind = True
 
     def state_dict(self) -> dict[str, int]:
         """Where the training stands in its data: equal on all ranks, plain integers."""
@@ -187,12 +205,11 @@ class TrainLoader:
 
     def close(self) -> None:
         """Stop the workers; iterating again starts new ones at the same place."""
-        self._batches = None
-        self._loader = None  # the last reference: torch ends the workers
+        self._running.stop()
 
     def _open(self) -> DataLoader[Any]:
-        if self._loader is None:
-            self._loader = DataLoader(
+        if self._running.loader is None:
+            self._running.loader = DataLoader(
                 self._source,  # type: ignore[arg-type]
                 batch_sampler=self._tasks,  # type: ignore[arg-type]
                 num_workers=self.num_workers,
@@ -202,7 +219,7 @@ class TrainLoader:
                 prefetch_factor=self._prefetch_factor if self.num_workers else None,
                 generator=torch.Generator(),  # else each iter() draws from the training's own
             )
-        return self._loader
+        return self._running.loader
 
 
 class InferenceLoader(DataLoader[Any]):
@@ -251,7 +268,8 @@ class InferenceLoader(DataLoader[Any]):
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """The batches; DatasetError when a sample cannot be made."""
-        return map(unwrapped, super().__iter__())
+        with ending(super().__iter__()) as batches:
+            yield from map(unwrapped, batches)
 
 
 def check_num_workers(num_workers: int) -> int:

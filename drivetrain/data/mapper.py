@@ -61,7 +61,8 @@ class DatasetMapper:
             args: a config and, optionally, ``is_train``; or ``is_train`` alone.
             kwargs: for the second form: ``is_train``, ``augmentations`` (a list for `Compose`), ``image_format``
                 ("RGB", "BGR" or "L"), ``use_instance_mask=False``, ``use_keypoint=False``,
-                ``instance_mask_format="polygon"``, ``keypoint_flip_indices=None``, ``recompute_boxes=False`` (take the boxes around the masks).
+                ``instance_mask_format="polygon"``, ``keypoint_flip_indices=None``,
+                ``recompute_boxes=False`` (take the boxes around the masks).
 
         Raises:
             ConfigError: a value is unusable.

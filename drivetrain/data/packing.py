@@ -1,8 +1,8 @@
 """Batches on their way from a worker process: all their tensors in one block of shared memory.
 
-torch's ``DataLoader`` sends every tensor by itself, which takes a file descriptor and a round trip between the processes
-for each: several milliseconds for an image with its boxes and classes, more than reading it takes, and with many tensors
-more descriptors than a process may have. Here a batch is one block and one description.
+torch's ``DataLoader`` sends every tensor by itself, which takes a file descriptor and a round trip between the
+processes for each: milliseconds for an image with its boxes and classes, as long as reading it takes, and with many
+tensors more descriptors than a process may have. Here a batch is one block and one description.
 """
 
 from __future__ import annotations

@@ -41,7 +41,8 @@ def derive(seed: int, *numbers: int) -> int:
     """
     value = _mix((seed + _GOLDEN) & _MASK)
     for number in numbers:
-        value = _mix((value + _GOLDEN + _mix((number + _GOLDEN) & _MASK)) & _MASK)
+        # The factor makes seed and number play different parts: derive(1, 2) is not derive(2, 1).
+        value = _mix((value * _MULTIPLIER_2 + _mix((number + _GOLDEN) & _MASK)) & _MASK)
     return value >> 1
 
 

@@ -57,7 +57,7 @@ class RepeatStream:
     The fractional parts are rounded by systematic sampling: the samples' factors are laid end to end on a line, in an
     order drawn anew for each epoch, and a sample is taken for every whole number that falls on its stretch. The line
     goes on from epoch to epoch, so that the epochs' beginnings are known in closed form and the long-run frequency of
-    every sample is exactly its factor. Memory and time are O(n) when an epoch is entered; the epoch in use is kept.
+    every sample is its factor. Memory and time are O(n) when an epoch is entered; the epoch in use is kept.
     """
 
     def __init__(self, repeats: np.ndarray[Any, Any], seed: int, *, shuffle: bool = True) -> None:

@@ -8,9 +8,11 @@ import inspect
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing.util import Finalize
 from types import FrameType
 from typing import Any
 
@@ -23,11 +25,12 @@ from .collate import trivial_batch_collator
 from .packing import PackedBatch, pack, unpack
 from .randomness import derive, generator, seed_globals, seeded_globals
 
-__all__ = ["Failure", "SampleMaker", "SampleSource", "Task", "init_worker", "unwrapped"]
+__all__ = ["Failure", "SampleMaker", "SampleSource", "Task", "ending", "init_worker", "stop_workers", "unwrapped"]
 
 Mapper = Callable[..., Any]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 _ATTEMPTS = 100
+_GRACE = 60  # seconds that a worker goes on after SIGTERM
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,10 @@ class SampleSource:
         return self._sample(0, index, index)
 
     def __getitems__(self, task: Task | list[int]) -> Any:
-        """The batch of ``task`` (or of plain indices, with randomness fixed by index), or a `Failure`; packed if in a worker."""
+        """The batch of ``task`` (or of plain indices, with randomness fixed by index), or a `Failure`.
+
+        In a worker process the batch is packed (see `drivetrain.data.packing`).
+        """
         if not isinstance(task, Task):
             indices = np.asarray(task, dtype=np.int64)
             task = Task(0, indices, indices)
@@ -138,10 +144,31 @@ class SampleSource:
 
 
 def unwrapped(batch: Any) -> Any:
-    """The batch that a `SampleSource` made, as it was before it was packed; if it is a `Failure`, its error is raised."""
+    """The batch that a `SampleSource` made, unpacked; if it is a `Failure`, its error is raised."""
     if isinstance(batch, Failure):
         raise batch.error
     return unpack(batch) if isinstance(batch, PackedBatch) else batch
+
+
+def stop_workers(batches: Any) -> None:
+    """End the worker processes of a ``DataLoader``'s iterator now, if it has any.
+
+    Dropping the last reference would do, but a traceback may hold one; and when the iterator is then found by the
+    cyclic garbage collector, its queues are gone before it and the workers have to be waited for and killed.
+    """
+    shutdown = getattr(batches, "_shutdown_workers", None)
+    if shutdown is not None:
+        shutdown()
+
+
+@contextmanager
+def ending(batches: Iterator[Any]) -> Iterator[Iterator[Any]]:
+    """Use a ``DataLoader``'s iterator in a block and end its workers after it, or with this process."""
+    finalizer = Finalize(None, stop_workers, args=(batches,), exitpriority=1)
+    try:
+        yield batches
+    finally:
+        finalizer()
 
 
 def _has_rng(mapper: Mapper) -> bool:
@@ -165,8 +192,11 @@ def init_worker(worker_id: int) -> None:
 
 
 def _first_term(number: int, frame: FrameType | None) -> None:
-    """Ignore one SIGTERM, which the training process has got too; the next one ends this process."""
+    """Outlive one SIGTERM, which the training process has got too, but not for ever; the next one ends this process."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(signal, "alarm"):
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(_GRACE)
 
 
 def _keep_memory() -> None:

@@ -9,6 +9,7 @@ from drivetrain import attach
 if TYPE_CHECKING:
     from . import defaults as defaults
     from . import hooks as hooks
+    from .amp import AMPTrainer as AMPTrainer
     from .defaults import DefaultPredictor as DefaultPredictor
     from .defaults import DefaultTrainer as DefaultTrainer
     from .defaults import create_ddp_model as create_ddp_model
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from .defaults import get_cfg as get_cfg
     from .launcher import DEFAULT_TIMEOUT as DEFAULT_TIMEOUT
     from .launcher import launch as launch
-    from .amp import AMPTrainer as AMPTrainer
     from .train_loop import HookBase as HookBase
     from .train_loop import SimpleTrainer as SimpleTrainer
     from .train_loop import TrainerBase as TrainerBase

@@ -77,9 +77,10 @@ def run_processes(
             max_restarts=max_restarts,
         )
         agent = LocalElasticAgent(spec, DefaultLogsSpecs(log_dir=folder), start_method="spawn")
+        meeting.agent = agent
         result = _run(agent, meeting)
         if result.is_failed():
-            raise failure(Path(folder), meeting.attempt, meeting.exit_codes(agent))
+            raise failure(Path(folder), meeting.attempt, meeting.exit_codes())
         value = result.return_values.get(0)
         # written by rank 0, a process of this launch, over a pipe that nobody else has
         return None if value is None else pickle.loads(value)  # noqa: S301
@@ -119,6 +120,7 @@ class _Meeting(RendezvousHandler):
         self._store, self._rank, self._machines, self._folder = store, machine_rank, machines, folder
         self._processes: dict[int, BaseProcess] = {}
         self.attempt = -1
+        self.agent: LocalElasticAgent | None = None
 
     def next_rendezvous(self) -> RendezvousInfo:
         """Begin an attempt: the next one, or a later one that another machine has begun."""
@@ -127,7 +129,8 @@ class _Meeting(RendezvousHandler):
             before = "" if self.attempt == 0 else str(self.attempt)
             following = int(self._store.compare_set("attempt", before, str(following)))
         if following:
-            _logger.warning("A process failed: starting all of them again (restart %d)", following)
+            reason = failure(self._folder, self.attempt, self.exit_codes())
+            _logger.warning("Starting all processes again (restart %d): %s", following, reason)
         self.attempt = following
         (self._folder / "attempt").write_text(str(following))
         store = _c10d.PrefixStore(f"attempt{following}", self._store)
@@ -149,9 +152,9 @@ class _Meeting(RendezvousHandler):
         newest = int(self._store.get("attempt")) if self._store.check(["attempt"]) else 0
         return int(newest > self.attempt)
 
-    def exit_codes(self, agent: LocalElasticAgent) -> dict[int, int | None]:
-        """Global rank -> exit code of this machine's workers."""
-        workers = agent.get_worker_group().workers
+    def exit_codes(self) -> dict[int, int | None]:
+        """Global rank -> exit code of this machine's workers; None while one runs."""
+        workers = self.agent.get_worker_group().workers if self.agent else []
         return {w.global_rank: self._processes[w.id].exitcode for w in workers if w.id in self._processes}
 
     def leave(self, *, failed: bool) -> None:
@@ -265,8 +268,8 @@ def _quiet_agent() -> Iterator[None]:
     if "LOGLEVEL" in os.environ:
         yield
         return
-    names = ("multiprocessing.api", "agent.server.api", "agent.server.local_elastic_agent")
-    loggers = [logging.getLogger(f"torch.distributed.elastic.{name}") for name in names]
+    elastic = [f"torch.distributed.elastic.{name}" for name in ("multiprocessing.api", "agent.server.api")]
+    loggers = [logging.getLogger(name) for name in (*elastic, "torch.multiprocessing.spawn")]
     levels = [logger.level for logger in loggers]
     try:
         for logger in loggers:

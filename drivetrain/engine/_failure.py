@@ -38,15 +38,20 @@ def failure(folder: Path, attempt: int, exit_codes: dict[int, int | None]) -> Ba
     """
     reports = sorted((_read(p) for p in folder.glob(f"error-{attempt}-*.json")), key=lambda r: float(r["time"]))
     reported = {report["rank"] for report in reports}
-    for rank, code in sorted(exit_codes.items()):
-        ended = code is not None and code < 0 and (code != -signal.SIGTERM or not reports)
-        if code is not None and ended and rank not in reported:
-            return TrainingError(_killed(rank, -code))
-    if reports:
+    signals = {rank: -code for rank, code in exit_codes.items() if code and code < 0 and rank not in reported}
+    killed = sorted(rank for rank, number in signals.items() if number != signal.SIGTERM)
+    if reports and not killed:
         return _reported(reports[0])
+    if signals:
+        rank = killed[0] if killed else min(signals)
+        return TrainingError(_killed(rank, signals[rank]))
     silent = {rank: code for rank, code in exit_codes.items() if code}
-    found = next((f"rank {rank} ended with exit code {code}" for rank, code in sorted(silent.items())), "a rank ended")
-    return TrainingError(f"the process of {found} and left no error; see the output above")
+    if not silent:
+        return TrainingError("a process failed on another machine; the log there has the reason")
+    rank, code = min(silent.items())
+    return TrainingError(
+        f"the process of rank {rank} ended with exit code {code} and left no error; see the output above"
+    )
 
 
 def _killed(rank: int, number: int) -> str:

@@ -20,7 +20,6 @@ import pickle
 import sys
 from collections.abc import Callable
 from datetime import timedelta
-from multiprocessing.reduction import ForkingPickler
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -213,8 +212,10 @@ def _check_sendable(what: str, value: object) -> None:
         LaunchError: naming it.
     """
     try:
-        ForkingPickler.dumps(value)
-    except (pickle.PicklingError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+        pickle.dumps(value)
+    except Exception as error:  # objects may raise anything while they are pickled
+        if "through inheritance" in str(error):
+            return  # queues and locks of multiprocessing: can be sent, but only while a process starts
         raise LaunchError(
             f"launch(): {what} ({type(value).__name__}) cannot be sent to new processes ({error}): pass plain "
             "values and make such objects inside main_func"

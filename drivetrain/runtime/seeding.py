@@ -81,6 +81,8 @@ def restore_rng_state(state: dict[str, Any]) -> None:
     """
     try:
         python, numpy = state["python"], state["numpy"]
+        if not isinstance(python, dict) or not isinstance(numpy, dict):
+            raise TypeError("its parts are no dicts")
         python_state = (
             int(python["version"]),
             tuple(int(w) for w in python["words"].tolist()),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from drivetrain._lazy import attach
+from drivetrain import attach
 
 if TYPE_CHECKING:
     from .build import build_optimizer as build_optimizer

@@ -31,7 +31,8 @@ def polygons_to_bitmask(
     from faster_coco_eval.core import mask as mask_api
 
     rles = mask_api.frPyObjects([np.asarray(p, dtype=np.float64).tolist() for p in polygons], height, width)
-    return np.asarray(mask_api.decode(mask_api.merge(rles))).astype(bool)
+    decoded: np.ndarray[Any, Any] = mask_api.decode(mask_api.merge(rles))
+    return decoded.astype(bool)
 
 
 def rle_to_bitmask(rle: Mapping[str, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -55,7 +56,7 @@ def rle_to_bitmask(rle: Mapping[str, Any]) -> np.ndarray[Any, np.dtype[np.bool_]
                 f"the runs of a [{height}, {width}] mask add up to {runs.sum()}, not to {height * width} pixels"
             )
         values = np.arange(len(runs)) % 2 == 1
-        return np.repeat(values, runs).reshape((width, height)).T
+        return np.asarray(np.repeat(values, runs).reshape((width, height)).T, dtype=np.bool_)
     from faster_coco_eval.core import mask as mask_api
 
     decoded: np.ndarray[Any, Any] = mask_api.decode({"size": [height, width], "counts": counts})

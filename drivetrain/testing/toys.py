@@ -1,7 +1,7 @@
 """A detector of a few hundred weights, data for it, and the test that two trainings are the same.
 
-They keep the contracts of the real ones (see :mod:`drivetrain.modeling` for that of models), and a step takes about
-a millisecond, so that a hook or a trainer can be tested on whole trainings::
+They keep the contracts of the real ones (see :mod:`drivetrain.modeling` for that of models), and a step takes a few
+milliseconds, so that a hook or a trainer can be tested on whole trainings::
 
     trainer = tiny_trainer()
     trainer.register_hooks([MyHook()])

@@ -69,37 +69,10 @@ def draw_instances(
     image, scale = _enlarged(image, min_side)
     things.boxes = things.boxes * scale
     things.keypoints[..., :2] *= scale
-    height, width = image.shape[:2]
-    base = (height * width) ** 0.5
+    base = (image.shape[0] * image.shape[1]) ** 0.5
     line = line_width if line_width is not None else max(1.5, base * 0.004)
-    font = load_font(font_size if font_size is not None else max(11.0, base * 0.023), texts)
-    texts = [writable(text, font) for text in texts]
-
-    picture = Image.fromarray(_blend_masks(image, things)).convert("RGB")
-    draw = ImageDraw.Draw(picture, "RGBA")
-    # Large boxes first, so that small ones lie on top of them.
-    order = np.argsort(-_areas(things.boxes), kind="stable").tolist()
-    for i in order:
-        _draw_box(draw, things.boxes[i].tolist(), things.colors[i], line)
-    for i in order:
-        _draw_keypoints(picture, things.keypoints[i], skeleton, things.colors[i], line)
-    placed: list[Label] = []
-    for i in order:
-        if texts[i] and _is_visible(things.boxes[i], width, height):
-            box = tuple(things.boxes[i].tolist())
-            taken = [label.rect for label in placed]
-            label = place_label(
-                texts[i],
-                (box[0] - line / 2, box[1] - line / 2, box[2] + line / 2, box[3] + line / 2),
-                things.colors[i],
-                font=font,
-                size=(width, height),
-                taken=taken,
-            )
-            placed.append(label)
-    for label in placed:
-        draw_label(draw, label, font)
-    return np.array(picture)
+    size = font_size if font_size is not None else max(11.0, base * 0.023)
+    return _paint(image, things, texts, skeleton, line, size)
 
 
 @dataclass
@@ -199,6 +172,30 @@ def _enlarged(image: Array, min_side: int) -> tuple[Array, float]:
     scale = min_side / shorter
     size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
     return np.array(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)), scale
+
+
+def _paint(
+    image: Array, things: _Things, texts: list[str], skeleton: Sequence[tuple[int, int]], line: float, font_size: float
+) -> Array:
+    """Masks, then boxes, keypoints and labels; of each the large instances first, so that small ones lie on top."""
+    picture = Image.fromarray(_blend_masks(image, things)).convert("RGB")
+    draw = ImageDraw.Draw(picture, "RGBA")
+    order = np.argsort(-_areas(things.boxes), kind="stable").tolist()
+    for i in order:
+        _draw_box(draw, things.boxes[i].tolist(), things.colors[i], line)
+    for i in order:
+        _draw_keypoints(picture, things.keypoints[i], skeleton, things.colors[i], line)
+    font = load_font(font_size, texts)
+    placed: list[Label] = []
+    for i in order:
+        if texts[i] and _is_visible(things.boxes[i], *picture.size):
+            x0, y0, x1, y1 = things.boxes[i].tolist()
+            frame = (x0 - line / 2, y0 - line / 2, x1 + line / 2, y1 + line / 2)
+            text, taken = writable(texts[i], font), [label.rect for label in placed]
+            placed.append(place_label(text, frame, things.colors[i], font=font, size=picture.size, taken=taken))
+    for label in placed:
+        draw_label(draw, label, font)
+    return np.array(picture)
 
 
 def _blend_masks(image: Array, things: _Things) -> Array:

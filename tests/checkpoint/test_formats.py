@@ -81,7 +81,7 @@ def test_hostile_files_are_refused_and_nothing_runs(tmp_path, kind):
         path.write_bytes(pickle.dumps({"x": Evil(mark)}))
     else:
         torch.save(data, path, _use_new_zipfile_serialization=kind == "zip")
-    with pytest.raises(CheckpointError, match="refused|not a checkpoint"):
+    with pytest.raises(CheckpointError, match=r"refused|not a checkpoint"):
         read_checkpoint(path)
     assert not mark.exists()
     with open(path, "rb") as handle:  # the file does carry the code: the control of this test

@@ -22,6 +22,7 @@ class Recorder:
         self.saved.append((name, extra))
 
 
+@settings(max_examples=40, deadline=None)
 @given(period=st.integers(0, 7), max_iter=st.none() | st.integers(1, 20), start=st.integers(0, 5))
 def test_saves_each_period_and_at_the_end(period, max_iter, start):
     recorder = Recorder()

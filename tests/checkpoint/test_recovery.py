@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from drivetrain.checkpoint.folder import CheckpointFolder
 from drivetrain.checkpoint.formats import checkpoint_writer
@@ -52,6 +53,14 @@ def test_a_deleted_last_checkpoint_falls_back(folder):
 def test_a_damaged_manifest_still_gives_the_newest(folder):
     (folder.path / "checkpoints.json").write_text("{")
     assert newest_whole(folder, may_rename=True) == "model_0000029.pth"
+
+
+def test_a_file_that_could_run_code_is_passed_over_and_left_where_it_is(folder, caplog):
+    torch.save({"x": print}, folder.path / "model_0000099.pth")
+    (folder.path / "last_checkpoint").write_text("model_0000099.pth")
+    assert newest_whole(folder, may_rename=True) == "model_0000029.pth"
+    assert "could run code" in caplog.text
+    assert (folder.path / "model_0000099.pth").exists()
 
 
 def test_no_usable_file_is_an_error_not_a_start_from_zero(folder):

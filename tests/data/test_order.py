@@ -131,7 +131,7 @@ def test_bad_input() -> None:
     for size in (0, -2, 1.5, True, "8", None):
         with pytest.raises(ConfigError, match=r"IMS_PER_BATCH.*not"):
             GlobalOrder(5, size, 0)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="6 images.*4 ranks; use 4 or 8"):
+    with pytest.raises(ConfigError, match=r"6 images.*4 ranks; use 4 or 8"):
         check_batch_size(6, 4)
     with pytest.raises(ConfigError, match="2 ranks; use 2"):
         check_batch_size(1, 2)

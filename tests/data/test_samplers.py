@@ -46,7 +46,7 @@ def test_training_samplers_order_is_over_the_same_stream() -> None:
 def test_repeat_factor_sampler_repeats() -> None:
     sampler = RepeatFactorTrainingSampler(torch.tensor([1.0, 2.5, 0.5]), seed=1)
     counts = np.bincount(list(islice(iter(sampler), 8000)), minlength=3) / 2000
-    assert np.abs(counts - [1, 2.5, 0.5]).max() < 0.01
+    assert np.abs(counts - [1, 2.5, 0.5]).max() < 0.05
     assert sampler.order(2).epoch_length == pytest.approx(4.0)
 
 

@@ -32,7 +32,9 @@ def test_epochs_differ_and_unshuffled_ones_do_not() -> None:
     st.integers(0, 2**40),
     st.booleans(),
 )
-def test_repeats_are_rounded_down_or_up_and_right_in_the_long_run(repeats: list[float], seed: int, shuffle: bool) -> None:
+def test_repeats_are_rounded_down_or_up_and_right_in_the_long_run(
+    repeats: list[float], seed: int, shuffle: bool
+) -> None:
     stream = RepeatStream(np.array(repeats), seed, shuffle=shuffle)
     starts = [stream._start(epoch) for epoch in range(41)]
     assert starts[0] == 0

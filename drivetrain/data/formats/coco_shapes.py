@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .coco_file import Section
+from .coco_file import BoolArray, Section
 from .defects import Severity
 
 __all__ = ["check_boxes", "check_keypoints", "check_segmentations"]
@@ -36,14 +36,16 @@ def check_boxes(annotations: Section, sizes: FloatArray) -> FloatArray:
     """
     raw = annotations.column("bbox")
     boxes = _number_rows(raw, 4)
-    malformed = np.isnan(boxes).all(axis=1) & np.fromiter((not _is_numbers(b, 4) for b in raw), bool, len(raw))
+    malformed: BoolArray = np.asarray(np.isnan(boxes).all(axis=1))
+    for i in np.flatnonzero(malformed).tolist():  # a box of NaNs is numbers, and degenerate
+        malformed[i] = not _is_numbers(raw[i], 4)
     annotations.reject(
         malformed,
         "malformed box",
         lambda i: f"has the box {_cut(raw[i])}; a box is 4 numbers: x, y, width, height",
     )
     with np.errstate(invalid="ignore"):
-        degenerate = ~(np.isfinite(boxes).all(axis=1) & (boxes[:, 2] > 0) & (boxes[:, 3] > 0))
+        degenerate: BoolArray = ~(np.isfinite(boxes).all(axis=1) & (boxes[:, 2] > 0) & (boxes[:, 3] > 0))
         annotations.reject(
             degenerate, "degenerate box", lambda i: f"has the box {raw[i]} without an area", Severity.DROPPED
         )
@@ -57,7 +59,7 @@ def _cut_to_image(annotations: Section, boxes: FloatArray, sizes: FloatArray) ->
     def message(i: int) -> str:
         return f"has the box {boxes[i].tolist()} in an image of {sizes[i, 0]:.0f} x {sizes[i, 1]:.0f} pixels"
 
-    outside = (cut_high <= cut_low).any(axis=1)
+    outside: BoolArray = np.asarray((cut_high <= cut_low).any(axis=1))
     annotations.reject(outside, "box outside the image", message, Severity.DROPPED)
     overhang = np.maximum(cut_low - low, high - cut_high).max(axis=1, initial=0.0)
     annotations.note(overhang > OVERHANG, "box over the edge", message, Severity.FIXED)
@@ -111,7 +113,8 @@ def check_keypoints(annotations: Section, expected: int | None) -> list[Any]:
     )
 
     def message(i: int) -> str:
-        received = f"{len(column[i])} values" if type(column[i]) is list else _cut(column[i])
+        value = column[i]
+        received = f"{len(value)} values" if isinstance(value, list) else _cut(value)
         return f"has keypoints of {received}; {expected} keypoints are {3 * expected} finite numbers: x, y, v of each"
 
     annotations.reject(bad, "malformed keypoints", message)

@@ -78,7 +78,8 @@ def make_synthetic(
             paths += [str(target), str(images)]
     except OSError as err:
         raise OutputError(f"the drawn dataset cannot be written to {str(root)!r}: {err.strerror or err}") from err
-    return SyntheticDataset(*paths)
+    train_json, train_images, val_json, val_images = paths
+    return SyntheticDataset(train_json, train_images, val_json, val_images)
 
 
 def _make_split(images: Path, split: int, count: int, size: tuple[int, int], seed: int) -> dict[str, Any]:

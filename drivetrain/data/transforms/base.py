@@ -11,6 +11,7 @@ such. Coordinates are absolute pixels, x to the right and y down, with (0, 0) at
 
 from __future__ import annotations
 
+import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from drivetrain.errors import ConfigError
 
-__all__ = ["Augmentation", "Compose", "NoOpTransform", "Transform", "TransformList", "fixed"]
+__all__ = ["Augmentation", "Compose", "NoOpTransform", "Transform", "TransformList", "fixed", "load_kernels"]
 
 Array = np.ndarray[Any, Any]
 Size = tuple[int, int]
@@ -68,7 +69,7 @@ class Transform(ABC):
             self._check_size(image.shape[-2:])
             return self._image(image)
         self._check_size(image.shape[:2])
-        view = torch.from_numpy(np.ascontiguousarray(image))
+        view = torch.from_numpy(np.require(image, requirements=["C", "W"]))
         moved = self._image(view[None] if view.ndim == 2 else view.permute(2, 0, 1))
         plain = moved[0] if view.ndim == 2 else moved.permute(1, 2, 0)
         return np.asarray(plain.contiguous().numpy())
@@ -93,7 +94,7 @@ class Transform(ABC):
             ValueError: the mask does not have ``input_size``.
         """
         self._check_size(mask.shape[-2:])
-        as_tensor = mask if isinstance(mask, Tensor) else torch.from_numpy(np.ascontiguousarray(mask))
+        as_tensor = mask if isinstance(mask, Tensor) else torch.from_numpy(np.require(mask, requirements=["C", "W"]))
         stack = as_tensor[None] if as_tensor.ndim == 2 else as_tensor
         moved = self._mask(stack.to(torch.uint8)).to(as_tensor.dtype)
         plain = moved[0] if as_tensor.ndim == 2 else moved
@@ -210,6 +211,15 @@ class _Fixed(Augmentation):
 
     def draw(self, rng: np.random.Generator, height: int, width: int) -> Transform:
         return self.transform
+
+
+def load_kernels() -> None:
+    """Import torchvision's image kernels now.
+
+    Augmentations call this when they are made, so that worker processes forked later inherit the modules instead of
+    spending seconds, each for itself, on importing them with the first image.
+    """
+    importlib.import_module("torchvision.transforms.v2.functional")
 
 
 def fixed(transform: Transform) -> Augmentation:

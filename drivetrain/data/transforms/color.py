@@ -10,7 +10,7 @@ from torch import Tensor
 
 from drivetrain.errors import ConfigError
 
-from .base import Augmentation, NoOpTransform, Size, Transform
+from .base import Augmentation, NoOpTransform, Size, Transform, load_kernels
 
 __all__ = ["ColorJitter", "ColorTransform"]
 
@@ -80,6 +80,7 @@ class ColorJitter(Augmentation):
         Raises:
             ConfigError: a strength is negative, not finite, or the hue above 0.5.
         """
+        load_kernels()
         strengths = dict(zip(KINDS, (brightness, contrast, saturation, hue), strict=True))
         for kind, strength in strengths.items():
             most = 0.5 if kind == "hue" else float("inf")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from drivetrain.errors import ConfigError
 
-from .base import Augmentation, NoOpTransform, Size, Transform
+from .base import Augmentation, NoOpTransform, Size, Transform, load_kernels
 
 __all__ = ["ResizeShortestEdge", "ResizeTransform", "shortest_edge_size"]
 
@@ -91,6 +91,7 @@ class ResizeShortestEdge(Augmentation):
         Raises:
             ConfigError: one of these is unusable.
         """
+        load_kernels()
         choices = (sizes,) if isinstance(sizes, (int, np.integer)) else tuple(sizes)
         if sample_style not in ("choice", "range"):
             raise ConfigError(f"INPUT.MIN_SIZE_TRAIN_SAMPLING must be 'choice' or 'range', not {sample_style!r}")

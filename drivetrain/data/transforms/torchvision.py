@@ -59,18 +59,22 @@ class TorchvisionTransform(Transform):
         return self._run(tv_tensors.Mask(masks)).as_subclass(torch.Tensor)  # type: ignore[no-any-return]
 
     def apply_coords(self, coords: Array) -> Array:
-        """The points (N, 2), as torchvision moves keypoints."""
-        from torchvision import tv_tensors
+        """The points (N, 2), moved as the corners of boxes are.
 
-        points = tv_tensors.KeyPoints(torch.from_numpy(coords.copy()), canvas_size=self.input_size)
-        return np.asarray(self._run(points).as_subclass(torch.Tensor).numpy())
+        Not as torchvision's keypoints, which it takes to be the centres of pixels: it flips x to width - 1 - x, so
+        that polygons would end up one pixel beside their boxes.
+        """
+        return self._boxes(np.tile(coords, 2), clamping_mode=None)[:, :2]
 
     def apply_boxes(self, boxes: Array) -> Array:
         """The boxes (N, 4), x0, y0, x1, y1, as torchvision moves and clips them."""
+        return self._boxes(boxes)
+
+    def _boxes(self, boxes: Array, **options: Any) -> Array:
         from torchvision import tv_tensors
 
         rows = tv_tensors.BoundingBoxes(
-            torch.from_numpy(boxes.reshape(-1, 4).copy()), format="XYXY", canvas_size=self.input_size
+            torch.from_numpy(np.array(boxes).reshape(-1, 4)), format="XYXY", canvas_size=self.input_size, **options
         )
         return np.asarray(self._run(rows).as_subclass(torch.Tensor).numpy())
 

@@ -46,7 +46,9 @@ class OverrideParser(argparse.ArgumentParser):
             help="config keys to change, as pairs 'KEY VALUE' or as 'KEY=VALUE'",
         )
 
-    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+    def parse_known_args(  # type: ignore[override]  # the overloads of the base, in one
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> Any:
         """Like the base class's, with the overrides moved behind the flags first."""
         flags, overrides = self._split(list(sys.argv[1:] if args is None else args))
         return super().parse_known_args([*flags, *overrides], namespace)

@@ -1,4 +1,4 @@
-"""What the defaults need to know of the datasets: registration, class names, lengths in epochs."""
+"""What the defaults need to know of the datasets: registration, class names, their length."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import Any
 from drivetrain.config import CfgNode
 from drivetrain.data.catalog import DatasetCatalog, MetadataCatalog
 from drivetrain.data.formats.registration import register_from_config
-from drivetrain.errors import ConfigError, DatasetError, did_you_mean
-from drivetrain.solver.length import parse_length
+from drivetrain.errors import DatasetError, did_you_mean
 
-__all__ = ["as_names", "class_names", "resolve_config", "resolve_lengths"]
+__all__ = ["as_names", "class_names", "resolve_config", "samples_of"]
 
 
 def as_names(names: str | Sequence[str]) -> tuple[str, ...]:
@@ -64,26 +63,9 @@ def class_names(cfg: CfgNode) -> list[str]:
     return []
 
 
-def resolve_lengths(cfg: CfgNode, data_loader: Any) -> None:
-    """Turn lengths given in epochs (``"12ep"``) into iterations, in place.
-
-    Args:
-        cfg: a config that is not frozen.
-        data_loader: the training loader; its ``dataset``'s length is the length of an epoch.
-    """
-    keys = [
-        (cfg.SOLVER, "MAX_ITER"),
-        (cfg.SOLVER, "CHECKPOINT_PERIOD"),
-        (cfg.SOLVER, "WARMUP_ITERS"),
-        (cfg.TEST, "EVAL_PERIOD"),
-    ]
-    for node, key in keys:
-        if isinstance(node[key], str):
-            try:
-                samples = len(data_loader.dataset)
-            except (AttributeError, TypeError):
-                raise ConfigError(
-                    f"{key}={node[key]!r} is given in epochs, but the training loader does not know how many images "
-                    "it has: give iterations"
-                ) from None
-            node[key] = parse_length(node[key], samples, cfg.SOLVER.IMS_PER_BATCH * cfg.SOLVER.ACCUMULATE)
+def samples_of(data_loader: Any) -> int | None:
+    """Number of images that a loader goes through in an epoch; None when it does not know."""
+    try:
+        return len(data_loader.dataset)
+    except (AttributeError, TypeError):
+        return None

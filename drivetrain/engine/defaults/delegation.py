@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class Delegated(Generic[T]):
-    """An attribute of a DefaultTrainer that is read from and written to its ``_trainer``, when another one makes the step.
+    """An attribute of a DefaultTrainer that belongs to its ``_trainer``, when another one makes the step.
 
     Args:
         name: the attribute's name.

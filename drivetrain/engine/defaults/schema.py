@@ -199,7 +199,9 @@ class ClipGradients:
 class Plateau:
     """When LR_SCHEDULER_NAME is ReduceLROnPlateau: what counts as no progress."""
 
-    METRIC: str = option("bbox/AP", "The evaluation result that is watched.")
+    METRIC: str = option(
+        "", 'The evaluation result that is watched; "" is the box AP, or validation_loss if MODE is min.'
+    )
     MODE: Literal["max", "min"] = option("max", "Whether more or less of it is better.")
     PATIENCE: int = option(5, "Evaluations without progress before the rate is multiplied by GAMMA.", min=0)
 
@@ -248,6 +250,9 @@ class Solver:
         5000, 'A checkpoint every so many iterations, or epochs as "1ep".', check=partial(check_length, least=1)
     )
     CHECKPOINT_KEEP: int = option(0, "How many of the latest checkpoints are kept; 0 keeps all.", min=0)
+    BEST_METRIC: str = option(
+        "", 'Keep the checkpoint with the highest value of this result ("bbox/AP50"); "" keeps none.'
+    )
     PRECISION: Literal["fp32", "bf16", "fp16", "auto"] = option(
         "fp32", "Number format of the forward pass; auto takes the best that the device has."
     )
@@ -280,6 +285,9 @@ class Evaluation:
     DETECTIONS_PER_IMAGE: int = option(100, "Most predictions kept per image.", min=1)
     EXPECTED_RESULTS: list[Any] = option([], "[task, metric, value, tolerance] entries that results must meet.")
     PRECISE_BN: PreciseBn = section(PreciseBn)
+    KEYPOINT_OKS_SIGMAS: list[float] = option(
+        [], "Tolerance of each keypoint in the evaluation's similarity; [] is COCO's, for 17 keypoints of persons."
+    )
     IMS_PER_BATCH: int = option(1, "Images per batch over all processes.", min=1)
 
 

@@ -29,9 +29,11 @@ from drivetrain.runtime import comm
 from drivetrain.runtime.logging import setup_logger
 from drivetrain.solver import build_lr_scheduler, build_optimizer
 
-from .data import as_names, class_names, resolve_config, resolve_lengths
+from .config import resolve_lengths
+from .data import as_names, class_names, resolve_config, samples_of
 from .delegation import Delegated
 from .resume import ResumePlan
+from .scaling import scale_to_ranks
 from .setup import create_ddp_model, default_writers
 
 if TYPE_CHECKING:
@@ -112,10 +114,9 @@ class DefaultTrainer(_Constructible):
         if not logging.getLogger("drivetrain").isEnabledFor(logging.INFO):
             setup_logger(distributed_rank=comm.get_rank())
         cfg = self.auto_scale_workers(resolve_config(cfg), comm.get_world_size())
-        cfg.defrost()
         model = self.build_model(cfg) if model is None else model
         train_loader = self.build_train_loader(cfg) if train_loader is None else train_loader
-        resolve_lengths(cfg, train_loader)
+        cfg = resolve_lengths(cfg, samples_of(train_loader))
         cfg.freeze()
         optimizer = self.build_optimizer(cfg, model) if optimizer is None else optimizer
         super().__init__(
@@ -212,7 +213,9 @@ class DefaultTrainer(_Constructible):
         """Find out before iteration 0 that an evaluation could not run."""
         if self._evaluators is None:
             for name in as_names(self.cfg.DATASETS.TEST):
-                self.build_evaluator(self.cfg, name)
+                evaluator = self.build_evaluator(self.cfg, name)
+                if callable(check := getattr(evaluator, "check", None)):
+                    check()
 
     # Evaluation
 
@@ -269,18 +272,17 @@ class DefaultTrainer(_Constructible):
         precise_bn = cfg.TEST.PRECISE_BN
         result: list[HookBase | None] = [
             hooks.IterationTimer(),
-            hooks.LRScheduler(),
-            hooks.EMA(self.checkpointer.model, cfg.SOLVER.EMA.DECAY) if cfg.SOLVER.EMA.ENABLED else None,
+            hooks.LRScheduler(metric=cfg.SOLVER.PLATEAU.METRIC or None),
+            hooks.EMA(cfg.SOLVER.EMA.DECAY) if cfg.SOLVER.EMA.ENABLED else None,
             hooks.PreciseBN(cfg.TEST.EVAL_PERIOD, self.model, self.build_train_loader(cfg), precise_bn.NUM_ITER)
             if precise_bn.ENABLED and hooks.PreciseBN.applies_to(self.model)
             else None,
         ]
         if comm.is_main_process():
             keep = cfg.SOLVER.CHECKPOINT_KEEP or None
-            result.append(
-                hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, max_to_keep=keep)
-            )
-        result.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self._evaluate))
+            result.append(hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, max_to_keep=keep))
+        trainer = weakref.proxy(self)  # a hook that held its trainer would keep it, and its loader's workers, alive
+        result.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, lambda: trainer._evaluate()))
         if cfg.SOLVER.BEST_METRIC and comm.is_main_process():
             result.append(hooks.BestCheckpointer(cfg.TEST.EVAL_PERIOD, self.checkpointer, cfg.SOLVER.BEST_METRIC))
         result += self._given_hooks
@@ -328,43 +330,8 @@ class DefaultTrainer(_Constructible):
 
     @staticmethod
     def auto_scale_workers(cfg: CfgNode, num_workers: int) -> CfgNode:
-        """Scale batch size, learning rate and lengths to another number of ranks, if the config asks for it.
-
-        With ``SOLVER.REFERENCE_WORLD_SIZE`` r > 0 and n ranks, batch size and learning rate are multiplied by n / r
-        and iterations, steps, warm-up and periods divided by it (linear scaling rule, Goyal et al. 2017,
-        "Accurate, Large Minibatch SGD").
-
-        Args:
-            cfg: the config; it is not changed.
-            num_workers: number of ranks, n.
-
-        Returns:
-            A scaled copy, whose ``REFERENCE_WORLD_SIZE`` is n; or the config itself when there is nothing to do.
-        """
-        reference = cfg.SOLVER.REFERENCE_WORLD_SIZE
-        if reference in (0, num_workers):
-            return cfg
-        if cfg.SOLVER.IMS_PER_BATCH % reference:
-            raise ConfigError(
-                f"SOLVER.IMS_PER_BATCH={cfg.SOLVER.IMS_PER_BATCH} must be divisible by "
-                f"SOLVER.REFERENCE_WORLD_SIZE={reference}"
-            )
-        scale = num_workers / reference
-        cfg = cfg.clone()
-        frozen = cfg.is_frozen()
-        cfg.defrost()
-        solver = cfg.SOLVER
-        solver.IMS_PER_BATCH = round(solver.IMS_PER_BATCH * scale)
-        solver.BASE_LR *= scale
-        solver.STEPS = tuple(round(step / scale) for step in solver.STEPS)
-        for node, key in ((solver, "MAX_ITER"), (solver, "WARMUP_ITERS"), (solver, "CHECKPOINT_PERIOD"), (cfg.TEST, "EVAL_PERIOD")):
-            if not isinstance(node[key], str):  # epochs stay epochs
-                node[key] = round(node[key] / scale)
-        solver.REFERENCE_WORLD_SIZE = num_workers
-        logger.info("Config scaled from %d to %d ranks", reference, num_workers)
-        if frozen:
-            cfg.freeze()
-        return cfg
+        """The config scaled to ``num_workers`` ranks, if it asks for it; see :func:`scale_to_ranks`."""
+        return scale_to_ranks(cfg, num_workers)
 
     # State
 

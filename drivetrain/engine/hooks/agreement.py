@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from time import perf_counter
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -28,7 +29,7 @@ class Agreement:
 
     def __init__(self, interval: float = 2.0) -> None:
         self._interval = interval
-        self._group: dist.ProcessGroup | None = None
+        self._group: Any = None
         self._next: int | None = None
         self._last = (0, 0.0)  # iteration and time of the last exchange
         if comm.get_world_size() > 1 and dist.is_gloo_available():

@@ -24,6 +24,7 @@ class PeriodicCheckpointer(_PeriodicCheckpointer, HookBase):
     def before_train(self) -> None:
         """Learn where training ends."""
         self.max_iter = self.trainer.max_iter
+        self._final_written = None
 
     def after_step(self) -> None:
         """Save if it is time to."""

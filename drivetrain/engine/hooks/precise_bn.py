@@ -113,7 +113,7 @@ def _write(moments: list[_Moments]) -> None:
     sums = torch.cat([moment.sums for moment in moments])
     if comm.get_world_size() > 1:
         dist.all_reduce(sums)
-    for moment, own in zip(moments, sums.split([m.sums.numel() for m in moments]), strict=True):
+    for moment, own in zip(moments, torch.split(sums, [m.sums.numel() for m in moments]), strict=True):
         layer, count = moment.layer, own[0]
         if count == 0 or layer.running_mean is None or layer.running_var is None:
             continue  # no batch reached this layer

@@ -60,6 +60,7 @@ class SamplePredictions(PeriodicHook):
 
     def before_train(self) -> None:
         """Look for the first batch, if no inputs were given."""
+        super().before_train()
         if self._inputs is None and comm.is_main_process():
             self._capture = self.trainer.model.register_forward_pre_hook(self._keep)
 
@@ -114,7 +115,7 @@ class SamplePredictions(PeriodicHook):
             for c, score in zip(instances.pred_classes[keep].tolist(), instances.scores[keep].tolist(), strict=True)
         ]
         boxes = instances.pred_boxes.tensor[keep] * scale
-        return draw_bounding_boxes(image, boxes, labels, width=2)
+        return torch.as_tensor(draw_bounding_boxes(image, boxes, labels, width=2))
 
 
 def _copied(value: Any) -> Any:

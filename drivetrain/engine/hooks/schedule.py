@@ -42,6 +42,10 @@ class PeriodicHook(HookBase):
         """What the hook does, after ``iteration`` (from 0)."""
         raise NotImplementedError(f"{type(self).__name__} does not define act()")
 
+    def before_train(self) -> None:
+        """Forget an earlier training."""
+        self._acted = None
+
     def after_step(self) -> None:
         """Act when the period is over or this is the last iteration."""
         done = self.trainer.iter + 1

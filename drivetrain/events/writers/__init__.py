@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from drivetrain._lazy import attach
+from drivetrain import attach
 
 if TYPE_CHECKING:
     from .base import EventWriter as EventWriter

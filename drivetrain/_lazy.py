@@ -1,1 +1,0 @@
-from drivetrain import attach as attach

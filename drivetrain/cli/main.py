@@ -1,0 +1,70 @@
+"""``drivetrain COMMAND ...``: finds the command, and turns errors of the user's into one line and exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from drivetrain._version import __version__
+from drivetrain.errors import UserInputError, did_you_mean
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS = {
+    "train": "train a model on your images",
+    "eval": "evaluate a checkpoint",
+    "predict": "draw what a checkpoint sees in images",
+    "demo": "make a small dataset, train on it, evaluate, and show the result (3 minutes)",
+    "config": "show the config keys, or a config in full",
+    "doctor": "say what of this machine works",
+}
+
+_EPILOG = """\
+example:
+  drivetrain demo
+
+'drivetrain COMMAND --help' tells more of each command, with an example.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        argv: the arguments (default: those of the process).
+
+    Returns:
+        The exit code: 0, or 2 when something that was given is wrong, or 130 after Ctrl-C.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    listing = "\n".join(f"  {name:<9} {text}" for name, text in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="drivetrain",
+        description=f"Train detectors on images.\n\ncommands:\n{listing}",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="drivetrain [-h] [--version] COMMAND ...",
+    )
+    parser.add_argument("--version", action="version", version=f"drivetrain {__version__}")
+    if not arguments or arguments[0].startswith("-"):
+        parser.parse_args(arguments)
+        parser.print_help()
+        return 0 if arguments else 2
+    command, *rest = arguments
+    if command not in COMMANDS:
+        parser.error(f"there is no command {command!r}{did_you_mean(command, COMMANDS)}; see drivetrain --help")
+    try:
+        code = importlib.import_module(f"drivetrain.cli.{command}").run(rest)
+    except UserInputError as error:
+        print(f"drivetrain {command}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\ndrivetrain {command}: interrupted", file=sys.stderr)
+        return 130
+    return int(code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""What all adapted torchvision detectors share: the way from a batch to the network, and from detections to outputs.
+
+torchvision's own ``forward`` resizes and normalises images and checks targets one by one. Here the mapper has resized
+already and :class:`~drivetrain.modeling.preprocess.Preprocess` normalises, so an adapter calls the parts instead:
+backbone, head, matching, losses and post-processing are torchvision's.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection.image_list import ImageList as TorchvisionImageList
+
+from drivetrain.errors import ModelError
+from drivetrain.modeling.contract import Batch, Losses, Outputs
+from drivetrain.modeling.preprocess import Preprocess
+from drivetrain.structures import Boxes, ImageList, Instances
+
+from .options import DetectorOptions
+
+__all__ = ["TorchvisionDetector", "as_torchvision"]
+
+
+class TorchvisionDetector(nn.Module):
+    """Mixed into a torchvision detector, in front of it, to make it keep the model contract.
+
+    A subclass says whether class 0 is the background (:attr:`background`) and gives :meth:`losses` and
+    :meth:`detections`. Parameter names stay torchvision's.
+
+    Attributes:
+        num_classes: without background.
+        preprocess: normalises and pads.
+        background: 1 where the network numbers classes from 1 and 0 is the background, else 0.
+    """
+
+    background: int = 0
+    num_classes: int
+    preprocess: Preprocess
+    transform: nn.Module
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """The parts of torchvision's detectors, which carry no types."""
+
+    def adapt(self, options: DetectorOptions, size_divisibility: int = 32) -> None:
+        """Set up the shared parts; called at the end of a subclass's constructor."""
+        self.num_classes = options.num_classes
+        self.preprocess = Preprocess(options.pixel_mean, options.pixel_std, size_divisibility)
+        del self.transform  # torchvision's resizing and normalising, not used here
+
+    def losses(self, images: ImageList, targets: list[dict[str, Tensor]]) -> Losses:
+        """The losses of prepared images.
+
+        Args:
+            images: normalised and padded.
+            targets: per image ``boxes`` (float, (N, 4), XYXY in pixels of the prepared image) and ``labels`` (int64,
+                (N,), the network's numbering).
+        """
+        raise NotImplementedError
+
+    def detections(self, images: ImageList) -> list[dict[str, Tensor]]:
+        """Per prepared image ``boxes`` (XYXY in its pixels), ``scores`` and ``labels`` (the network's numbering)."""
+        raise NotImplementedError
+
+    def prepare(self, batch: Batch) -> ImageList:
+        """The normalised, padded images of a batch."""
+        images: ImageList = self.preprocess(batch)
+        return images
+
+    def forward(self, batch: Batch) -> Losses | Outputs:
+        """Losses in training mode, outputs in evaluation mode; see :mod:`drivetrain.modeling.contract`.
+
+        In evaluation mode the outputs for an image do not depend on which others are in the batch: only images of
+        one padded size run together.
+
+        Raises:
+            ModelError: the batch is empty or an entry lacks what the contract asks for.
+        """
+        if not batch:
+            raise ModelError("the batch is empty: a model is called with a list of at least one dict")
+        if self.training:
+            images = self.prepare(batch)
+            return self.losses(images, self._targets(batch, images.image_sizes))
+        return self._outputs(batch)
+
+    def _outputs(self, batch: Batch) -> Outputs:
+        groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        step = self.preprocess.size_divisibility
+        for i, entry in enumerate(batch):
+            image = entry["image"] if isinstance(entry, dict) and "image" in entry else None
+            groups[tuple(-(-s // step) for s in image.shape[-2:]) if isinstance(image, Tensor) else ()].append(i)
+        outputs: list[dict[str, Any]] = [{} for _ in batch]
+        for members in groups.values():
+            images = self.prepare([batch[i] for i in members])
+            for i, size, found in zip(members, images.image_sizes, self.detections(images), strict=True):
+                outputs[i]["instances"] = self._instances(found, size, batch[i])
+        return outputs
+
+    def _instances(self, found: dict[str, Tensor], size: tuple[int, int], entry: dict[str, Any]) -> Instances:
+        """Detections in an image of (height, width) ``size`` as Instances in the original image."""
+        height, width = int(entry.get("height", size[0])), int(entry.get("width", size[1]))
+        boxes = Boxes(found["boxes"])
+        boxes.scale(width / size[1], height / size[0])
+        boxes.clip((height, width))
+        instances = Instances(
+            (height, width),
+            pred_boxes=boxes,
+            scores=found["scores"].float(),
+            pred_classes=found["labels"] - self.background,
+        )
+        return instances[boxes.nonempty()]
+
+    def _targets(self, batch: Batch, sizes: list[tuple[int, int]]) -> list[dict[str, Tensor]]:
+        """The targets of a batch whose prepared images have these (height, width) sizes."""
+        return [self._target(entry, size) for entry, size in zip(batch, sizes, strict=True)]
+
+    def _target(self, entry: dict[str, Any], size: tuple[int, int]) -> dict[str, Tensor]:
+        instances = entry.get("instances")
+        if not isinstance(instances, Instances) or not (instances.has("gt_boxes") and instances.has("gt_classes")):
+            raise ModelError(
+                f"in training every entry of a batch has 'instances' with gt_boxes and gt_classes, but that of "
+                f"{entry.get('file_name', 'an image')} has {instances!r}"
+            )
+        boxes, classes = instances.gt_boxes.tensor, instances.gt_classes
+        keep = instances.gt_boxes.nonempty()  # boxes without area have no target
+        if boxes.device.type == "cpu":  # where looking at values waits for nothing
+            self._check_classes(classes, entry)
+            boxes, classes = boxes[keep], classes[keep]
+        device = self.preprocess.device
+        boxes = boxes.to(device, non_blocking=True)
+        height, width = instances.image_size
+        if (height, width) != size:
+            boxes = boxes * boxes.new_tensor((size[1] / width, size[0] / height) * 2)
+        classes = classes.to(device, torch.int64, non_blocking=True) + self.background
+        return {"boxes": boxes, "labels": classes}
+
+    def _check_classes(self, classes: Tensor, entry: dict[str, Any]) -> None:
+        if classes.numel() and not 0 <= int(classes.min()) <= int(classes.max()) < self.num_classes:
+            raise ModelError(
+                f"{entry.get('file_name', 'an image')} has classes {sorted(set(classes.tolist()))}, but the model has "
+                f"{self.num_classes}, numbered from 0: set MODEL.NUM_CLASSES to the dataset's number of classes"
+            )
+
+
+def as_torchvision(images: ImageList) -> TorchvisionImageList:
+    """The same batch as torchvision's class of that name."""
+    return TorchvisionImageList(images.tensor, images.image_sizes)

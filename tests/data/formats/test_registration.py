@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from drivetrain.data.catalog import DatasetCatalog, MetadataCatalog
+from drivetrain.data.formats.registration import register_from_config
+from drivetrain.errors import DatasetError
+
+NAMES = ("reg_a", "reg_b")
+
+
+@pytest.fixture(autouse=True)
+def clean() -> Iterator[None]:
+    yield
+    for name in NAMES:
+        if name in DatasetCatalog:
+            DatasetCatalog.remove(name)
+        if name in MetadataCatalog:
+            MetadataCatalog.remove(name)
+
+
+def test_entries_are_registered_and_read_later() -> None:
+    entries = {
+        "reg_a": {"json": "a.json", "images": "dir"},
+        "reg_b": {"FORMAT": "COCO", "JSON": "~/b.json", "IMAGES": "d"},
+    }
+    assert register_from_config(entries) == ["reg_a", "reg_b"]
+    assert MetadataCatalog.get("reg_a").image_root == "dir"
+    assert MetadataCatalog.get("reg_b").json_file == str(Path.home() / "b.json")
+    with pytest.raises(DatasetError, match=r"'a\.json' does not exist"):
+        DatasetCatalog.get("reg_a")
+
+
+def test_the_same_entry_twice_is_fine_and_another_is_not() -> None:
+    entry = {"json": "a.json", "images": "dir"}
+    register_from_config({"reg_a": entry})
+    register_from_config({"reg_a": dict(entry)})
+    with pytest.raises(DatasetError, match=r"DATASETS\.REGISTER\.reg_a.*already registered with 'a\.json'"):
+        register_from_config({"reg_a": {"json": "other.json", "images": "dir"}})
+
+
+def test_a_name_registered_by_hand_is_not_taken_over() -> None:
+    DatasetCatalog.register("reg_a", list)
+    with pytest.raises(DatasetError, match="already registered"):
+        register_from_config({"reg_a": {"json": "a.json", "images": "dir"}})
+
+
+@pytest.mark.parametrize(
+    ("entry", "why"),
+    [
+        ({"json": "a.json", "image": "dir"}, r"reg_b has the unknown key 'image'; did you mean 'images'"),
+        (
+            {"format": "coko", "json": "a", "images": "b"},
+            r"unknown format 'coko'; did you mean 'coco'\? \(known: coco\)",
+        ),
+        ({"json": "a.json"}, r"reg_b\.images is missing"),
+        ({"json": 5, "images": "b"}, r"reg_b\.json is 5"),
+        ({"json": "", "images": "b"}, r"reg_b\.json is ''"),
+        ("a.json", r"must be like \{format: coco"),
+    ],
+)
+def test_a_wrong_entry_is_named_and_nothing_is_registered(entry: object, why: str) -> None:
+    with pytest.raises(DatasetError, match=why):
+        register_from_config({"reg_a": {"json": "a.json", "images": "b"}, "reg_b": entry})
+    assert "reg_a" not in DatasetCatalog
+
+
+def test_something_that_is_no_mapping() -> None:
+    with pytest.raises(DatasetError, match="must map dataset names"):
+        register_from_config(["a.json"])

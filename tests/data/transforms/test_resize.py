@@ -1,0 +1,97 @@
+"""Resizing."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from drivetrain.data.transforms import NoOpTransform, ResizeShortestEdge, ResizeTransform, shortest_edge_size
+from drivetrain.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [  # sizes known from detectron2's trainings at (800, 1333)
+        ((480, 640), (800, 1067)),
+        ((640, 480), (1067, 800)),
+        ((427, 640), (800, 1199)),
+        ((375, 500), (800, 1067)),
+        ((333, 500), (800, 1201)),
+        ((240, 640), (500, 1333)),  # limited by the longer edge
+        ((500, 500), (800, 800)),
+        ((1, 4000), (1, 1333)),  # an edge never vanishes
+    ],
+)
+def test_known_sizes(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert shortest_edge_size(*size, 800, 1333) == expected
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 1200), st.integers(1, 2000))
+def test_sizes_against_exact_fractions(height: int, width: int, short: int, longest: int) -> None:
+    scale = Fraction(short, min(height, width))
+    if max(height, width) * scale > longest:
+        scale = Fraction(longest, max(height, width))
+    new = shortest_edge_size(height, width, short, longest)
+    for edge, exact in zip(new, (height * scale, width * scale), strict=True):
+        assert edge >= 1 and abs(edge - max(exact, 1)) <= Fraction(1, 2) + Fraction(1, 10**9)
+
+
+@pytest.mark.parametrize("size", [(800, 1067), (120, 160), (239, 321)])
+def test_pixels_are_those_of_pillow(size: tuple[int, int]) -> None:
+    """Pillow's bilinear filter is the antialiased one; both round, so one level of difference is allowed."""
+    rng = np.random.default_rng(0)
+    image = np.asarray(Image.fromarray(rng.integers(0, 256, (30, 40, 3), dtype=np.uint8)).resize((640, 480)))
+    out = ResizeTransform((480, 640), size).apply_image(image)
+    wanted = np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
+    difference = np.abs(out.astype(int) - wanted.astype(int))
+    assert difference.max() <= 1
+    assert difference.mean() < 0.05
+
+
+def test_antialias_matters_when_shrinking() -> None:
+    stripes = torch.zeros(1, 64, 64, dtype=torch.uint8)
+    stripes[:, :, ::2] = 200
+    smooth = ResizeTransform((64, 64), (16, 16)).apply_image(stripes)
+    rough = ResizeTransform((64, 64), (16, 16), antialias=False).apply_image(stripes)
+    assert smooth[:, :, 1:-1].float().std() < 2 and abs(smooth.float().mean() - 100) < 5
+    assert not torch.equal(smooth, rough)
+
+
+def test_coordinates_and_masks() -> None:
+    transform = ResizeTransform((10, 20), (30, 40))
+    assert transform.apply_coords(np.array([[20.0, 10.0], [5.0, 1.0]])).tolist() == [[40.0, 30.0], [10.0, 3.0]]
+    assert transform.apply_boxes(np.array([[1.0, 2.0, 3.0, 4.0]])).tolist() == [[2.0, 6.0, 6.0, 12.0]]
+    mask = np.zeros((10, 20), dtype=bool)
+    mask[2:4, 1:3] = True
+    out = transform.apply_bitmask(mask)
+    assert out[6:12, 2:6].all() and out.sum() == 24
+
+
+def test_draws() -> None:
+    rng = np.random.default_rng(0)
+    choice = ResizeShortestEdge((20, 30, 50), 1000)
+    assert {min(choice.draw(rng, 100, 200).output_size) for _ in range(60)} == {20, 30, 50}
+    spread = ResizeShortestEdge((20, 25), 1000, "range")
+    assert {min(spread.draw(rng, 100, 200).output_size) for _ in range(200)} == set(range(20, 26))
+    assert ResizeShortestEdge(20, 30).draw(rng, 100, 200).output_size == (15, 30)
+    assert isinstance(ResizeShortestEdge(0).draw(rng, 7, 9), NoOpTransform)
+    assert isinstance(ResizeShortestEdge(7).draw(rng, 7, 9), NoOpTransform)
+
+
+def test_bad_input() -> None:
+    with pytest.raises(ConfigError, match=r"MIN_SIZE_TRAIN_SAMPLING.*'random'"):
+        ResizeShortestEdge((1, 2), 10, "random")
+    for sizes in ((), (-1,), (1.5,), (True,)):
+        with pytest.raises(ConfigError, match="MIN_SIZE"):
+            ResizeShortestEdge(sizes)  # type: ignore[arg-type]
+    for sizes in ((1, 2, 3), (3, 1)):
+        with pytest.raises(ConfigError, match="smallest, largest"):
+            ResizeShortestEdge(sizes, 10, "range")
+    with pytest.raises(ConfigError, match="MAX_SIZE"):
+        ResizeShortestEdge((1,), 0)

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from drivetrain.checkpoint import Checkpointer
+from drivetrain.engine.hooks import CallbackHook, EvalHook, PreemptionCheckpointer
+from drivetrain.engine.hooks.preemption import EXIT_RESUMABLE
+from drivetrain.errors import TrainingError
+from drivetrain.testing import tiny_loader, tiny_trainer
+
+
+def build(folder: Path, *hooks: Any, **options: Any) -> tuple[Any, Checkpointer]:
+    trainer = tiny_trainer()
+    checkpointer = Checkpointer(trainer.model, str(folder), trainer=trainer)
+    trainer.register_hooks([*hooks, PreemptionCheckpointer(checkpointer, **options)])
+    return trainer, checkpointer
+
+
+def send(number: signal.Signals, at: int) -> CallbackHook:
+    """Sends a signal to this process in the step of an iteration."""
+    return CallbackHook(after_backward=lambda t: os.kill(os.getpid(), number) if t.iter == at else None)
+
+
+def exit_code(trainer: Any, start: int, end: int) -> Any:
+    with pytest.raises(SystemExit) as ended:
+        trainer.train(start, end)
+    return ended.value.code
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_a_signal_saves_after_the_step_and_the_resumed_training_is_the_same(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
+    whole = tiny_trainer()
+    whole.train(0, 6)
+    after: list[int] = []
+    trainer, _ = build(tmp_path, send(number, at=2), CallbackHook(after_step=lambda t: after.append(t.iter)))
+    assert exit_code(trainer, 0, 6) == EXIT_RESUMABLE == 75
+    assert after == [0, 1, 2]  # the step that was under way, with all of its hooks, and no other
+    assert {s: signal.getsignal(s) for s in handlers} == handlers
+    resumed, checkpointer = build(tmp_path)
+    assert checkpointer.get_checkpoint_file().endswith("model_preempted.pth")
+    checkpointer.resume_or_load("")
+    assert resumed.iter == 2
+    resumed.train(3, 6)
+    expected = whole.model.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in resumed.model.state_dict().items())
+
+
+def test_a_signal_in_the_last_step_lets_the_training_finish(tmp_path: Path) -> None:
+    trainer, _ = build(tmp_path, send(signal.SIGTERM, at=2))
+    trainer.train(0, 3)
+    assert trainer.iter == 3
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_an_evaluation_is_left_at_its_next_batch_and_made_up_for(tmp_path: Path) -> None:
+    batches: list[int] = []
+
+    def evaluation(trainer: Any, interrupt: bool) -> Any:
+        @torch.no_grad()
+        def evaluate() -> dict[str, float]:
+            trainer.model.eval()
+            for index, batch in enumerate(tiny_loader(batches=4, seed=3)):
+                if interrupt and index == 2:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                trainer.model(batch)
+                batches.append(index)
+            return {"m": 1.0}
+
+        return evaluate
+
+    trainer, _ = build(tmp_path)
+    trainer._hooks.insert(0, EvalHook(2, evaluation(trainer, True)))
+    assert exit_code(trainer, 0, 6) == 75
+    assert batches == [0, 1]
+    assert trainer.model.training and not trainer.model._forward_pre_hooks
+    saved = torch.load(tmp_path / "model_preempted.pth", weights_only=True)
+    assert saved["trainer"]["iteration"] == 1
+    batches.clear()
+    resumed, checkpointer = build(tmp_path)
+    resumed._hooks.insert(0, EvalHook(2, evaluation(resumed, False)))
+    checkpointer.resume_or_load("")
+    resumed.train(2, 3)
+    assert resumed.storage.history("m").values() == [(1.0, 1), (1.0, 2)]
+
+
+def test_a_training_step_is_not_left_in_the_middle(tmp_path: Path) -> None:
+    trainer, _ = build(tmp_path)
+    fetch = trainer.fetch
+
+    def fetch_with_signal() -> Any:
+        if trainer.iter == 1:
+            os.kill(os.getpid(), signal.SIGTERM)  # the forward is still to come
+        return fetch()
+
+    trainer.fetch = fetch_with_signal
+    assert exit_code(trainer, 0, 5) == 75
+    assert torch.load(tmp_path / "model_preempted.pth", weights_only=True)["iteration"] == 1
+
+
+def test_the_time_limit(tmp_path: Path) -> None:
+    trainer, _ = build(tmp_path, CallbackHook(after_step=lambda t: time.sleep(0.05)), time_limit=0.2)
+    assert exit_code(trainer, 0, 1000) == 75
+    assert 0 <= torch.load(tmp_path / "model_preempted.pth", weights_only=True)["iteration"] < 10
+
+
+def test_a_second_interrupt_is_not_caught(tmp_path: Path) -> None:
+    def twice(t: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    trainer, _ = build(tmp_path, CallbackHook(after_backward=twice))
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train(0, 5)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert not list(tmp_path.glob("*.pth"))
+
+
+def test_outside_the_main_thread_signals_are_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    trainer, _ = build(tmp_path)
+    thread = threading.Thread(target=trainer.train, args=(0, 2))
+    thread.start()
+    thread.join()
+    assert trainer.iter == 2 and "main thread" in caplog.text
+
+
+def test_forked_processes_do_not_save(tmp_path: Path) -> None:
+    trainer, _ = build(tmp_path)
+
+    def fork(t: Any) -> None:
+        if t.iter:
+            return
+        pid = os.fork()
+        if pid == 0:  # as a worker of a loader
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.05)
+            os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+
+    trainer.register_hooks([CallbackHook(before_step=fork)])
+    trainer.train(0, 3)
+    assert trainer.iter == 3
+
+
+def test_the_process_ends_with_code_75(tmp_path: Path) -> None:
+    code = f"""
+        import os, signal, sys
+        from drivetrain.checkpoint import Checkpointer
+        from drivetrain.engine.hooks import CallbackHook, PreemptionCheckpointer
+        from drivetrain.testing import tiny_trainer
+
+        trainer = tiny_trainer()
+        checkpointer = Checkpointer(trainer.model, {str(tmp_path)!r}, trainer=trainer)
+        ready = CallbackHook(after_step=lambda t: print("step", flush=True))
+        trainer.register_hooks([ready, PreemptionCheckpointer(checkpointer)])
+        trainer.train(0, 10**9)
+    """
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "step\n"
+    start = time.monotonic()
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert time.monotonic() - start < 10
+    assert (tmp_path / "model_preempted.pth").exists()
+
+
+def test_a_bad_limit() -> None:
+    with pytest.raises(TrainingError, match=r"time_limit=0"):
+        PreemptionCheckpointer(None, 0)

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import pytest
+
+from drivetrain.engine.hooks import CallbackHook
+from drivetrain.engine.hooks.schedule import PeriodicHook, finished, last_iteration
+from drivetrain.engine.train_loop import TrainerBase
+from drivetrain.errors import TrainingError
+
+
+class Loop(TrainerBase):
+    def run_step(self) -> None:
+        pass
+
+
+class Acts(PeriodicHook):
+    def __init__(self, period: int) -> None:
+        super().__init__(period)
+        self.at: list[int] = []
+
+    def act(self, iteration: int) -> None:
+        self.at.append(iteration)
+
+
+def run(hook: Acts, max_iter: int, start: int = 0, then: object = None) -> None:
+    trainer = Loop()
+    trainer.register_hooks([hook, CallbackHook(after_step=then)] if then else [hook])  # type: ignore[arg-type]
+    trainer.train(start, max_iter)
+
+
+@pytest.mark.parametrize(
+    ("period", "max_iter", "expected"),
+    [(3, 8, [2, 5, 7]), (4, 8, [3, 7]), (0, 5, [4]), (10, 4, [3]), (1, 3, [0, 1, 2])],
+)
+def test_each_period_and_once_after_the_last(period: int, max_iter: int, expected: list[int]) -> None:
+    hook = Acts(period)
+    run(hook, max_iter)
+    assert hook.at == expected
+
+
+def test_a_stop_that_comes_later_in_the_last_iteration_is_made_up_for() -> None:
+    hook = Acts(100)
+    run(hook, 50, then=lambda t: t.request_stop("test") if t.iter == 6 else None)
+    assert hook.at == [6]
+    hook = Acts(7)
+    run(hook, 50, then=lambda t: t.request_stop("test") if t.iter == 6 else None)
+    assert hook.at == [6]  # not twice
+
+
+def test_never_after_a_failure_and_not_without_an_iteration() -> None:
+    def fail(t: TrainerBase) -> None:
+        if t.iter == 2:
+            raise ValueError
+
+    hook = Acts(0)
+    with pytest.raises(ValueError):
+        run(hook, 9, then=fail)
+    assert hook.at == []
+    run(hook, 5, start=5)
+    assert hook.at == []
+
+
+def test_the_end_and_the_last_iteration() -> None:
+    seen: list[tuple[bool, int]] = []
+    trainer = Loop()
+    trainer.register_hooks(
+        [
+            CallbackHook(
+                after_step=lambda t: seen.append((finished(t), last_iteration(t))),
+                after_train=lambda t: seen.append((finished(t), last_iteration(t))),
+            )
+        ]
+    )
+    trainer.train(0, 2)
+    assert seen == [(False, 0), (False, 1), (True, 1)]
+
+
+def test_a_negative_period_is_refused() -> None:
+    with pytest.raises(TrainingError, match=r"period of Acts is -1"):
+        Acts(-1)

@@ -1,0 +1,41 @@
+"""Backbones from timm."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from drivetrain.errors import ModelError
+from drivetrain.modeling.timm import timm_body
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_convnext", "test_byobnet", "test_efficientnet"])
+def test_feature_maps_are_what_is_promised(name) -> None:
+    body = timm_body(name, (8, 16, 32, 64))
+    assert body.strides == (8, 16, 32)
+    maps = body.module.eval()(torch.rand(1, 3, 64, 96))
+    assert [m.shape for m in maps] == [
+        (1, c, 64 // s, 96 // s) for c, s in zip(body.channels, body.strides, strict=True)
+    ]
+
+
+def test_channels_last_features_are_turned() -> None:
+    body = timm_body("swin_tiny_patch4_window7_224", (8,))
+    # The network takes one image size, 224 pixels.
+    assert body.module.eval()(torch.rand(1, 3, 224, 224))[0].shape == (1, body.channels[0], 28, 28)
+
+
+def test_nothing_behind_the_last_map_in_use() -> None:
+    body = timm_body("test_resnet", (4, 8))
+    loss = sum(m.sum() for m in body.module(torch.rand(2, 3, 64, 64)))
+    loss.backward()
+    assert all(p.grad is not None for p in body.module.parameters())
+
+
+def test_unknown_names_and_models_without_features() -> None:
+    with pytest.raises(ModelError, match=r"'timm/resnet_50'.*did you mean '.*resnet.*'"):
+        timm_body("resnet_50", (8,))
+    with pytest.raises(ModelError, match="cannot give its feature maps"):
+        timm_body("mixer_b16_224", (8,))
+    with pytest.raises(ModelError, match="strides"):
+        timm_body("test_vit", (4, 8))

@@ -1,0 +1,71 @@
+"""RetinaNetDetector: torchvision's model, number for number."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torchvision
+
+from drivetrain.errors import ModelError
+from drivetrain.modeling import build_model
+
+NAMES = {"loss_cls": "classification", "loss_box_reg": "bbox_regression"}
+SIZES = ((64, 96), (64, 96))
+
+
+def test_losses_equal_torchvisions(make_cfg, make_batch, as_torchvision_would) -> None:
+    torch.manual_seed(0)
+    model = build_model(make_cfg("retinanet_tiny"))
+    batch = make_batch(*SIZES, boxes=5)
+    batch[1]["instances"] = batch[1]["instances"][:0]
+    expected = as_torchvision_would(model, batch, shift=0)
+    torch.manual_seed(5)
+    got = model(batch)
+    assert set(got) == set(NAMES)
+    for name, theirs in NAMES.items():
+        assert got[name].item() == pytest.approx(expected[theirs].item(), rel=1e-4, abs=1e-6), name
+
+
+def test_detections_equal_torchvisions(make_cfg, make_batch, as_torchvision_would) -> None:
+    torch.manual_seed(0)
+    model = build_model(make_cfg("retinanet_tiny", MODEL__SCORE_THRESH_TEST=0.001)).eval()
+    batch = make_batch(*SIZES)
+    with torch.no_grad():
+        expected, got = as_torchvision_would(model, batch), model(batch)
+    for theirs, ours in zip(expected, got, strict=True):
+        instances = ours["instances"]
+        assert len(instances) > 10
+        assert torch.allclose(instances.scores, theirs["scores"], atol=1e-5)
+        # The originals are twice as large as the images.
+        assert torch.allclose(instances.pred_boxes.area().sum(), 4 * boxes_area(theirs["boxes"]), rtol=1e-3)
+        assert instances.pred_classes.bincount(minlength=3).tolist() == (
+            (theirs["labels"] - 0).bincount(minlength=3).tolist()
+        )
+
+
+def boxes_area(boxes: torch.Tensor) -> torch.Tensor:
+    return ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sum()
+
+
+def test_standard_model_has_torchvisions_weights(make_cfg) -> None:
+    with torch.device("meta"):
+        theirs = torchvision.models.detection.retinanet_resnet50_fpn(
+            weights=None, weights_backbone=None, num_classes=3
+        ).state_dict()
+    ours = build_model(make_cfg("retinanet_resnet50_fpn")).state_dict()
+    assert {n: v.shape for n, v in ours.items()} == {n: v.shape for n, v in theirs.items()}
+
+
+def test_options_that_do_not_fit(make_cfg) -> None:
+    with pytest.raises(ModelError, match=r"equally many anchors.*\[1, 2\]"):
+        build_model(
+            make_cfg(
+                "retinanet_tiny",
+                MODEL__ANCHOR_GENERATOR__SIZES=[[16], [32, 64]],
+                MODEL__ANCHOR_GENERATOR__ASPECT_RATIOS=[[1.0]],
+            )
+        )
+    cfg = make_cfg("retinanet_tiny")
+    cfg.MODEL.HEAD.NORM = "LN"
+    with pytest.raises(ModelError, match="'LN'"):
+        build_model(cfg)

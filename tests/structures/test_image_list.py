@@ -1,0 +1,46 @@
+"""Padding images of different sizes to one batch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drivetrain.structures import ImageList
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=4),
+    st.sampled_from([0, 1, 8, 32]),
+    st.sampled_from([0.0, 7.0]),
+)
+def test_images_come_back_and_the_rest_is_padding(sizes, divisor, pad) -> None:
+    images = [torch.rand(3, h, w) + 10 for h, w in sizes]
+    batch = ImageList.from_tensors(images, divisor, pad)
+    assert batch.image_sizes == sizes
+    assert len(batch) == len(sizes)
+    height, width = batch.tensor.shape[-2:]
+    smallest = [max(s) for s in zip(*sizes, strict=True)]
+    for got, least in zip((height, width), smallest, strict=True):
+        assert got >= least
+        assert got % max(divisor, 1) == 0
+        assert got - least < max(divisor, 1)
+    for i, image in enumerate(images):
+        assert torch.equal(batch[i], image)
+    padding = batch.tensor.numel() - sum(i.numel() for i in images)
+    assert (batch.tensor == pad).sum() == padding
+
+
+def test_dtype_and_grey_images() -> None:
+    batch = ImageList.from_tensors([torch.ones(2, 3, dtype=torch.uint8), torch.ones(4, 1, dtype=torch.uint8)])
+    assert batch.tensor.dtype == torch.uint8
+    assert batch.tensor.shape == (2, 4, 3)
+    assert batch.to("cpu").device.type == "cpu"
+
+
+def test_what_cannot_be_batched() -> None:
+    with pytest.raises(ValueError, match="empty"):
+        ImageList.from_tensors([])
+    with pytest.raises(ValueError, match=r"same channels.*\(1, 2, 2\)"):
+        ImageList.from_tensors([torch.zeros(3, 2, 2), torch.zeros(1, 2, 2)])
