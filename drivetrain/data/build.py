@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,126 +11,20 @@ from torch.utils.data import IterableDataset, Sampler
 from drivetrain.errors import ConfigError, DatasetError, did_you_mean
 from drivetrain.runtime import comm
 
-from .catalog import DatasetCatalog, MetadataCatalog
 from .iterable import IterableTrainLoader
 from .loader import InferenceLoader, TrainLoader
 from .mapper import DatasetMapper
 from .order import GlobalOrder, check_batch_size
 from .randomness import derive
+from .records import get_detection_dataset_dicts, stored
 from .sampler_order import SamplerOrder
 from .samplers import RepeatFactorTrainingSampler, TrainingSampler, repeat_factors_from_category_frequency
-from .store import RecordStore
-from .views import select
 
 __all__ = ["build_detection_test_loader", "build_detection_train_loader", "get_detection_dataset_dicts"]
 
 Mapper = Callable[..., Any]
 CollateFn = Callable[[list[Any]], Any]
-Records = Sequence[dict[str, Any]]
 SAMPLERS = ("TrainingSampler", "RepeatFactorTrainingSampler")
-
-
-def get_detection_dataset_dicts(
-    names: str | Sequence[str],
-    filter_empty: bool = True,
-    min_keypoints: int = 0,
-    proposal_files: Sequence[str] | None = None,
-    check_consistency: bool = True,
-) -> Records:
-    """The records of registered datasets, one after the other.
-
-    Args:
-        names: of one dataset or several.
-        filter_empty: leave out images without an annotation that is not a crowd (where there are annotations at all).
-        min_keypoints: leave out images with fewer visible keypoints than this.
-        proposal_files: precomputed proposals are not supported: None.
-        check_consistency: require that the datasets agree on their class names.
-
-    Returns:
-        A sequence whose items are fresh dicts: a `RecordStore` or a selection of several, or a list where a record
-        holds values that a store cannot keep.
-
-    Raises:
-        DatasetError: a name is not registered, nothing is left, or the class names differ.
-    """
-    chosen = [names] if isinstance(names, str) else list(names)
-    if not chosen:
-        raise DatasetError("no dataset is named: set DATASETS.TRAIN or DATASETS.TEST to registered names")
-    if proposal_files:
-        raise DatasetError("precomputed proposals (proposal_files) are not supported; leave them out")
-    loaded = [_load(name) for name in chosen]
-    if check_consistency:
-        _check_classes(chosen)
-    kept = [_usable(name, records, filter_empty, min_keypoints) for name, records in zip(chosen, loaded, strict=True)]
-    keep = np.concatenate(kept)
-    total = ", ".join(f"{name!r} ({len(records)} images)" for name, records in zip(chosen, loaded, strict=True))
-    if not keep.any():
-        raise DatasetError(
-            f"no image with a usable annotation is left in the dataset {total}; set "
-            "DATALOADER.FILTER_EMPTY_ANNOTATIONS to False to train on images without annotations"
-        )
-    if not keep.all():
-        logging.getLogger(__name__).info(
-            "%d of %d images have no usable annotation and are left out, %d remain (%s)",
-            int((~keep).sum()),
-            len(keep),
-            int(keep.sum()),
-            total,
-        )
-    stores = [records for records in loaded if isinstance(records, RecordStore)]
-    if len(stores) == len(loaded):
-        return select(stores, keep)
-    flat = [record for records in loaded for record in records]
-    return [flat[i] for i in np.flatnonzero(keep)]
-
-
-def _load(name: str) -> Records:
-    records: Any = DatasetCatalog.get(name)
-    if len(records) == 0:
-        raise DatasetError(f"dataset {name!r} is empty: it has 0 images")
-    stored: Records = _stored(records)
-    return stored
-
-
-def _stored(records: Any) -> Any:
-    """A list of record dicts as a `RecordStore`, if that gives them back as they are; else ``records`` itself."""
-    if not isinstance(records, (list, tuple)) or not all(isinstance(r, dict) for r in records):
-        return records
-    probes = range(0, len(records), max(len(records) // 64, 1))
-    try:
-        store = RecordStore.from_records(records)
-        return store if all(store[i] == records[i] for i in probes) else records
-    except (DatasetError, ValueError):  # a value of a type of the user's, or an array
-        return records
-
-
-def _check_classes(names: Sequence[str]) -> None:
-    known = {n: list(c) for n in names if (c := MetadataCatalog.get(n).get("thing_classes")) is not None}
-    first = next(iter(known), None)
-    for name, classes in known.items():
-        if first is not None and classes != known[first]:
-            raise DatasetError(
-                f"datasets {first!r} and {name!r} cannot be used together: their classes are {known[first]} and "
-                f"{classes}"
-            )
-
-
-def _usable(name: str, records: Records, filter_empty: bool, min_keypoints: int) -> np.ndarray[Any, Any]:
-    """Which records to keep, bool (N,)."""
-    keep = np.ones(len(records), dtype=bool)
-    if "annotations" not in records[0]:
-        return keep
-    if filter_empty and isinstance(records, RecordStore):
-        keep &= records.num_objects > 0
-    elif filter_empty:
-        keep &= np.array([any(not a.get("iscrowd", 0) for a in r["annotations"]) for r in records])
-    if min_keypoints > 0:
-        keep &= np.array([_visible_keypoints(r) >= min_keypoints for r in records])
-    return keep
-
-
-def _visible_keypoints(record: Mapping[str, Any]) -> int:
-    return sum(sum(1 for v in a.get("keypoints", ())[2::3] if v > 0) for a in record["annotations"])
 
 
 def build_detection_train_loader(
@@ -169,10 +62,7 @@ def build_detection_train_loader(
         ConfigError: a value is unusable or the batch size is missing.
         DatasetError: the dataset is not registered, empty, or malformed.
     """
-    if not _is_config(cfg):
-        if cfg is not None and dataset is not None:
-            raise ConfigError("a dataset was given twice: as the first argument and as dataset=")
-        dataset, cfg = (cfg if dataset is None else dataset), None
+    cfg, dataset = _config_and_dataset(cfg, dataset)
     options = _Options(cfg, total_batch_size, aspect_ratio_grouping, num_workers, seed)
     if cfg is not None:
         mapper = DatasetMapper(cfg, True) if mapper is None else mapper
@@ -182,20 +72,11 @@ def build_detection_train_loader(
             )
     if dataset is None:
         raise ConfigError("build_detection_train_loader needs a config or a dataset")
-    rank, world_size = comm.get_rank(), comm.get_world_size()
     if isinstance(dataset, IterableDataset):
         if sampler is not None:
             raise ConfigError("an IterableDataset decides its own order: leave out the sampler")
-        return IterableTrainLoader(
-            dataset,
-            mapper,
-            batch_size=check_batch_size(options.batch_size, world_size),
-            seed=derive(options.seed, rank),
-            num_workers=options.num_workers,
-            aspect_ratio_grouping=options.grouping,
-            collate_fn=collate_fn,
-        )
-    records = _stored(dataset)
+        return _iterable_loader(dataset, mapper, options, collate_fn)
+    records = stored(dataset)
     if len(records) == 0:
         raise DatasetError("there is nothing to train on: the training dataset has 0 images")
     if sampler is None and cfg is not None:
@@ -205,8 +86,22 @@ def build_detection_train_loader(
         _make_order(records, sampler, options),
         mapper,
         num_workers=options.num_workers,
-        rank=rank,
-        world_size=world_size,
+        rank=comm.get_rank(),
+        world_size=comm.get_world_size(),
+        collate_fn=collate_fn,
+    )
+
+
+def _iterable_loader(
+    dataset: Any, mapper: Mapper | None, options: _Options, collate_fn: CollateFn | None
+) -> IterableTrainLoader:
+    return IterableTrainLoader(
+        dataset,
+        mapper,
+        batch_size=check_batch_size(options.batch_size, comm.get_world_size()),
+        seed=derive(options.seed, comm.get_rank()),
+        num_workers=options.num_workers,
+        aspect_ratio_grouping=options.grouping,
         collate_fn=collate_fn,
     )
 
@@ -300,10 +195,7 @@ def build_detection_test_loader(
         ConfigError: a value is unusable.
         DatasetError: the dataset is not registered, empty, or malformed.
     """
-    if not _is_config(cfg):
-        if cfg is not None and dataset is not None:
-            raise ConfigError("a dataset was given twice: as the first argument and as dataset=")
-        dataset, cfg = (cfg if dataset is None else dataset), None
+    cfg, dataset = _config_and_dataset(cfg, dataset)
     if cfg is not None:
         mapper = DatasetMapper(cfg, False) if mapper is None else mapper
         batch_size = cfg.TEST.get("IMS_PER_BATCH", 1) if batch_size is None else batch_size
@@ -315,7 +207,7 @@ def build_detection_test_loader(
     if isinstance(dataset, IterableDataset):
         raise ConfigError("evaluation needs a dataset with a length, which an IterableDataset has not")
     return InferenceLoader(
-        _stored(dataset),
+        stored(dataset),
         mapper,
         sampler=sampler,
         batch_size=1 if batch_size is None else batch_size,
@@ -324,5 +216,10 @@ def build_detection_test_loader(
     )
 
 
-def _is_config(value: Any) -> bool:
-    return isinstance(value, Mapping) and "DATALOADER" in value
+def _config_and_dataset(first: Any, dataset: Any) -> tuple[Any, Any]:
+    """The config, if the first argument of a call is one, and the dataset, which it may be instead."""
+    if isinstance(first, Mapping) and "DATALOADER" in first:
+        return first, dataset
+    if first is not None and dataset is not None:
+        raise ConfigError("a dataset was given twice: as the first argument and as dataset=")
+    return None, first if dataset is None else dataset

@@ -15,8 +15,9 @@ from drivetrain.errors import CheckpointError, DatasetError, DrivetrainError
 from .collate import trivial_batch_collator
 from .loader import check_num_workers
 from .order import check_batch_size
+from .processes import init_worker, workers_of
 from .randomness import derive
-from .worker import Failure, SampleMaker, ending, init_worker, unwrapped
+from .worker import Failure, SampleMaker, unwrapped
 
 __all__ = ["IterableTrainLoader"]
 
@@ -47,7 +48,8 @@ class _MappedStream(IterableDataset[Any]):
         records = iter(self.dataset)
         for position in itertools.count():
             try:
-                sample = self._make(partial(_next, records), seed, position)
+                with self._make.guard():
+                    sample = self._make(partial(_next, records), seed, position)
             except _EndOfStreamError:
                 return
             except DrivetrainError as error:
@@ -146,7 +148,7 @@ class IterableTrainLoader:
                 generator=torch.Generator(),
             )
             count = 0
-            with ending(iter(loader)) as samples:
+            with workers_of(iter(loader)) as samples:
                 for sample in samples:
                     count += 1
                     yield unwrapped(sample)

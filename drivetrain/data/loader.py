@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from multiprocessing.util import Finalize
 from typing import Any, Protocol
 
 import torch
@@ -13,8 +12,9 @@ from torch.utils.data import DataLoader, Sampler
 from drivetrain.errors import CheckpointError, ConfigError, DatasetError
 
 from .order import Batch, check_batch_size
+from .processes import AtEnd, init_worker, stop_workers, workers_of
 from .samplers import InferenceSampler
-from .worker import SampleSource, Task, ending, init_worker, stop_workers, unwrapped
+from .worker import SampleSource, Task, unwrapped
 
 __all__ = ["BatchOrder", "InferenceLoader", "TrainLoader"]
 
@@ -123,7 +123,7 @@ class TrainLoader:
         self._running = _Running()
         self._rewind = False
         # Workers end with the loader, and at the exit of the process before it waits for its children.
-        Finalize(self, self._running.stop, exitpriority=1)
+        AtEnd(self, self._running.stop)
 
     @property
     def order(self) -> BatchOrder:
@@ -268,7 +268,7 @@ class InferenceLoader(DataLoader[Any]):
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """The batches; DatasetError when a sample cannot be made."""
-        with ending(super().__iter__()) as batches:
+        with workers_of(super().__iter__()) as batches:
             yield from map(unwrapped, batches)
 
 

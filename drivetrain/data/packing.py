@@ -39,8 +39,9 @@ def pack(batch: Any) -> PackedBatch:
     file = io.BytesIO()
     packer = _Packer(file)
     packer.dump(batch)
-    storage = torch.UntypedStorage._new_shared(max(packer.size, 1))  # as torch's own default_collate does in workers
-    block = torch.empty(0, dtype=torch.uint8).set_(storage)  # type: ignore[call-overload]
+    # As torch's own default_collate does in workers.
+    storage = torch.UntypedStorage._new_shared(max(packer.size, 1))  # type: ignore[no-untyped-call]
+    block = torch.empty(0, dtype=torch.uint8).set_(storage)
     for offset, tensor in packer.tensors:
         block[offset : offset + tensor.nbytes].view(tensor.dtype).copy_(tensor.reshape(-1))
     return PackedBatch(file.getvalue(), block)
@@ -61,6 +62,7 @@ class _Packer(pickle.Pickler):
         self.size = 0
 
     def persistent_id(self, obj: Any) -> tuple[int, str, tuple[int, ...]] | None:
+        """The reference that is written in place of ``obj``; None to write it as usual."""
         if type(obj) is not Tensor or obj.device.type != "cpu" or obj.layout != torch.strided or obj.requires_grad:
             return None
         if obj.is_complex() or obj.is_quantized or obj.nbytes == 0:
@@ -79,6 +81,7 @@ class _Unpacker(pickle.Unpickler):
         self._block = block
 
     def persistent_load(self, pid: tuple[int, str, tuple[int, ...]]) -> Tensor:
+        """The tensor that a reference stands for."""
         offset, name, shape = pid
         dtype: torch.dtype = getattr(torch, name)
         size = dtype.itemsize

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["derive", "generator", "hash_array", "seed_globals", "seeded_globals"]
+__all__ = ["derive", "generator", "hash_array", "preserved_globals", "seed_globals", "seeded_globals"]
 
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -75,17 +75,24 @@ def seed_globals(seed: int) -> None:
 
 
 @contextmanager
-def seeded_globals(seed: int) -> Iterator[None]:
-    """Seed Python's, NumPy's and PyTorch's (CPU) global generators for a block, then put their states back.
-
-    For code of the user's that draws from the global generators: what it draws is fixed by ``seed``, and nobody
-    outside the block notices.
-    """
+def preserved_globals() -> Iterator[None]:
+    """Put the states of Python's, NumPy's and PyTorch's (CPU) global generators back after a block."""
     python, numpy, torch_state = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
     try:
-        seed_globals(seed)
         yield
     finally:
         random.setstate(python)
         np.random.set_state(numpy)
         torch.default_generator.set_state(torch_state)
+
+
+@contextmanager
+def seeded_globals(seed: int) -> Iterator[None]:
+    """Seed the global generators for a block, then put their states back.
+
+    For code of the user's that draws from the global generators: what it draws is fixed by ``seed``, and nobody
+    outside the block notices.
+    """
+    with preserved_globals():
+        seed_globals(seed)
+        yield

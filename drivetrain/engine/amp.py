@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from .precision import Float16
-from .train_loop import SimpleTrainer, device_of
+from .precision import Float16, device_of
+from .train_loop import SimpleTrainer
 
 __all__ = ["AMPTrainer"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -86,6 +87,26 @@ class HookList(list[Any]):
         """Look again at which methods the hooks override; needed only after a method itself was replaced."""
         for point in POINTS:
             setattr(self, point, [getattr(h, point) for h in self if _overrides(h, point)])
+
+    def bind(self, trainer: Any) -> None:
+        """Give hooks that were put into the list by hand their trainer, and see methods that were replaced since."""
+        for hook in self:
+            if hook.trainer is None:
+                # A weak reference, for the trainer holds its hooks and would else live until garbage is collected.
+                hook.trainer = weakref.proxy(trainer)
+        self.refresh()
+
+    def finish(self) -> None:
+        """Call every ``after_train``; errors are logged, and the first one is raised after the last call."""
+        first: Exception | None = None
+        for call in self.after_train:
+            try:
+                call()
+            except Exception as error:  # noqa: PERF203 - the other hooks have to run
+                logger.exception("Exception in after_train of %s:", type(getattr(call, "__self__", call)).__name__)
+                first = first or error
+        if first is not None:
+            raise first
 
     def state_dict(self) -> dict[str, Any]:
         """The states of those hooks that have one, by key."""

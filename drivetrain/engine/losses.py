@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -22,7 +23,7 @@ from drivetrain.events.storage import EventStorage
 if TYPE_CHECKING:
     from drivetrain.events.reduction import RankMetrics
 
-__all__ = ["FiniteGuard", "LossRecorder", "NonFinitePolicy"]
+__all__ = ["FiniteGuard", "LossRecorder", "NonFinitePolicy", "mean_losses", "sum_losses", "world_size"]
 
 NonFinitePolicy = Literal["raise", "skip"]
 
@@ -67,7 +68,7 @@ class FiniteGuard:
         """
         if math.isfinite(total.item()):
             return True
-        self.refuse(1, iteration, {name: float(value) for name, value in losses.items()})
+        self.refuse(1, iteration, {name: value.item() for name, value in losses.items()})
         return False
 
     def seed(self, total: torch.Tensor, iteration: int) -> torch.Tensor:
@@ -163,6 +164,14 @@ class LossRecorder:
         self._guard = guard
         self._world_size = world_size
         self._ranks: RankMetrics | None = None
+        self._executor: ThreadPoolExecutor | None = None
+
+    @property
+    def executor(self) -> ThreadPoolExecutor:
+        """A single thread, made when first asked for, for trainers that write metrics from a thread."""
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="metrics")
+        return self._executor
 
     @property
     def pending(self) -> bool:
@@ -217,6 +226,38 @@ class LossRecorder:
             losses = {n: v for n, h in histories for v, i in h.values() if i == first and "loss" in n}
             self._guard.refuse(int(bad), first, losses)
         return bool(stops)
+
+
+def sum_losses(losses: Mapping[str, torch.Tensor], iteration: int) -> torch.Tensor:
+    """The sum of all losses, a scalar.
+
+    Raises:
+        TrainingError: they are no tensors.
+    """
+    total = next(iter(losses.values())) if len(losses) == 1 else sum(losses.values())
+    if not isinstance(total, torch.Tensor):
+        raise TrainingError(
+            f"the model returned {losses!r} at iteration {iteration}: in training mode it has to return a dict of "
+            "scalar loss tensors"
+        )
+    return total
+
+
+def mean_losses(
+    sums: Mapping[str, torch.Tensor], losses: Mapping[str, torch.Tensor], count: int
+) -> dict[str, torch.Tensor]:
+    """``sums`` with a ``1 / count`` share of ``losses`` added; a loss that is missing in one of them counts as zero."""
+    total = dict(sums)
+    for name, value in losses.items():
+        share = value.detach() / count
+        total[name] = total[name] + share if name in total else share
+    return total
+
+
+def world_size() -> int:
+    """Number of ranks, without importing more than torch."""
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_world_size() if distributed else 1
 
 
 def _read_if_free(value: torch.Tensor) -> Any:

@@ -10,7 +10,7 @@ import torch
 
 from drivetrain.errors import TrainingError
 
-__all__ = ["BFloat16", "Float16", "Precision", "build_precision"]
+__all__ = ["BFloat16", "Float16", "Precision", "build_precision", "device_of"]
 
 
 class Precision:
@@ -137,3 +137,9 @@ def build_precision(name: str | Precision, device: torch.device) -> Precision:
     if name not in builders:
         raise TrainingError(f"precision {name!r} is unknown: use 'fp32', 'bf16', 'fp16' or 'auto'")
     return builders[name]()
+
+
+def device_of(model: torch.nn.Module) -> torch.device:
+    """The device of a model's first parameter; the CPU for a model without any."""
+    parameter = next(model.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device

@@ -28,8 +28,8 @@ from drivetrain.errors import TrainingError
 from drivetrain.events.storage import EventStorage, get_event_storage, has_event_storage
 
 from .hook_base import HookBase, HookList
-from .losses import FiniteGuard, LossRecorder, NonFinitePolicy
-from .precision import Precision, build_precision
+from .losses import FiniteGuard, LossRecorder, NonFinitePolicy, mean_losses, sum_losses, world_size
+from .precision import Precision, build_precision, device_of
 
 __all__ = ["HookBase", "SimpleTrainer", "TrainerBase"]
 
@@ -55,8 +55,6 @@ class TrainerBase:
         self.start_iter = 0
         self.max_iter = 0
 
-    # Hooks
-
     @property
     def _hooks(self) -> HookList:
         hooks = self.__dict__.get("_hook_list")
@@ -81,7 +79,6 @@ class TrainerBase:
         for hook in given:
             if not isinstance(hook, HookBase):
                 raise TrainingError(f"{hook!r} is no hook: derive its class from HookBase")
-            # A weak reference, for the trainer holds its hooks and would else live until garbage is collected.
             hook.trainer = weakref.proxy(self)
         self._hooks.extend(given)
 
@@ -107,7 +104,7 @@ class TrainerBase:
                 if self._restored_events is not None:
                     self.storage.load_state_dict(self._restored_events)
                     self._restored_events = None
-                self._adopt_hooks()
+                self._hooks.bind(self)
                 self.before_train()
                 while self.iter < self.max_iter:
                     self.before_step()
@@ -123,13 +120,6 @@ class TrainerBase:
                 raise
             finally:
                 self._end(error)
-
-    def _adopt_hooks(self) -> None:
-        """Bind hooks that were put into the list by hand, and see methods replaced since."""
-        for hook in self._hooks:
-            if hook.trainer is None:
-                hook.trainer = weakref.proxy(self)
-        self._hooks.refresh()
 
     def _end(self, error: BaseException | None) -> None:
         try:
@@ -152,15 +142,7 @@ class TrainerBase:
     def after_train(self) -> None:
         """Call every hook's ``after_train``; errors are logged, and the first one is raised after the last call."""
         self.storage.iter = self.iter
-        first: Exception | None = None
-        for call in self._hooks.after_train:
-            try:
-                call()
-            except Exception as error:  # noqa: PERF203 - the other hooks have to run
-                logger.exception("Exception in after_train of %s:", type(getattr(call, "__self__", call)).__name__)
-                first = first or error
-        if first is not None:
-            raise first
+        self._hooks.finish()
 
     def before_step(self) -> None:
         """Call the hooks' ``before_step``."""
@@ -254,10 +236,9 @@ class SimpleTrainer(TrainerBase):
         self.clip_gradients = clip_gradients
         self.metric_period = metric_period
         self._numerics = build_precision(precision, device_of(model))
-        self._guard = FiniteGuard(non_finite, distributed=_world_size() > 1)
-        self._recorder = LossRecorder(self._guard, _world_size())
+        self._guard = FiniteGuard(non_finite, distributed=world_size() > 1)
+        self._recorder = LossRecorder(self._guard, world_size())
         self._data_iterator: Iterator[Any] | None = None
-        self._executor: ThreadPoolExecutor | None = None
 
     # Data
 
@@ -309,7 +290,7 @@ class SimpleTrainer(TrainerBase):
                         self.backward(total)
                 else:
                     self.backward(total, self._guard.seed(total, self.iter))
-            losses = loss_dict if self.accumulate == 1 else self._mean_losses(losses, loss_dict)
+            losses = loss_dict if self.accumulate == 1 else mean_losses(losses, loss_dict, self.accumulate)
         if admitted:
             self.after_backward()
         self._write_metrics(losses, data_time)
@@ -330,15 +311,7 @@ class SimpleTrainer(TrainerBase):
 
     def total_loss(self, losses: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """The scalar to minimise: the sum of all losses."""
-        if len(losses) == 1:
-            return next(iter(losses.values()))
-        total = sum(losses.values())
-        if not isinstance(total, torch.Tensor):
-            raise TrainingError(
-                f"the model returned {losses!r} at iteration {self.iter}: in training mode it has to return a dict of "
-                "scalar loss tensors"
-            )
-        return total
+        return sum_losses(losses, self.iter)
 
     def backward(self, total: torch.Tensor, seed: torch.Tensor | None = None) -> None:
         """Add the gradients of one batch's loss, divided by the number of batches per iteration."""
@@ -369,7 +342,7 @@ class SimpleTrainer(TrainerBase):
 
     def request_stop(self, reason: str) -> None:
         """End the training cleanly on all ranks; with several, when metrics are next exchanged."""
-        if _world_size() == 1:
+        if world_size() == 1:
             super().request_stop(reason)
         elif self._stop_reason is None:
             logger.info("Rank asks to stop: %s", reason)
@@ -381,27 +354,13 @@ class SimpleTrainer(TrainerBase):
             return cast(AbstractContextManager[Any], cast(Any, self.model).no_sync())
         return nullcontext()
 
-    def _mean_losses(
-        self, sums: Mapping[str, torch.Tensor], losses: Mapping[str, torch.Tensor]
-    ) -> dict[str, torch.Tensor]:
-        share = {name: value.detach() / self.accumulate for name, value in losses.items()}
-        return {name: share.get(name, 0) + sums.get(name, 0) for name in {**sums, **share}}  # type: ignore[misc]
-
-    # Metrics
-
     @property
     def concurrent_executor(self) -> ThreadPoolExecutor:
         """A single worker thread, for ``run_step`` overrides that write metrics from a thread."""
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="metrics")
-        return self._executor
+        return self._recorder.executor
 
     def _write_metrics(
-        self,
-        loss_dict: Mapping[str, torch.Tensor],
-        data_time: float,
-        prefix: str = "",
-        iter: int | None = None,
+        self, loss_dict: Mapping[str, torch.Tensor], data_time: float, prefix: str = "", iter: int | None = None
     ) -> None:
         """Record an iteration's losses, ``total_loss`` and waiting time (s); see :class:`LossRecorder`.
 
@@ -420,33 +379,16 @@ class SimpleTrainer(TrainerBase):
 
     def state_dict(self) -> dict[str, Any]:
         """The loop's state with that of optimizer, precision, data position, random generators and events."""
-        return {**super().state_dict(), **self._step_state()}
-
-    def _step_state(self) -> dict[str, Any]:
         from .state import capture
 
-        return capture(self)
+        return {**super().state_dict(), **capture(self)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up what :meth:`state_dict` gave."""
-        super().load_state_dict(state)
-        self._load_step_state(state)
-
-    def _load_step_state(self, state: Mapping[str, Any]) -> None:
         from .state import restore
 
+        super().load_state_dict(state)
         restore(self, state)
-
-
-def _world_size() -> int:
-    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.distributed.get_world_size() if distributed else 1
-
-
-def device_of(model: torch.nn.Module) -> torch.device:
-    """The device of a model's first parameter; the CPU for a model without any."""
-    parameter = next(model.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device
 
 
 def __getattr__(name: str) -> Any:

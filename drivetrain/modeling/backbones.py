@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,11 +76,19 @@ def pick_levels(available: Sequence[int], wanted: Sequence[int], name: str) -> l
     return [last[stride] for stride in needed]
 
 
-def freeze_batch_norm(module: nn.Module) -> None:
-    """Replace every batch norm inside ``module`` by one with fixed statistics and weights, with the same values."""
+def freeze_batch_norm(module: nn.Module, only: Collection[nn.Module] | None = None) -> None:
+    """Replace batch norms inside ``module`` by ones with fixed statistics and weights, with the same values.
+
+    Args:
+        module: changed in place.
+        only: replace no others than these; None replaces all.
+    """
     import timm.layers
 
-    timm.layers.freeze_batch_norm_2d(module)  # type: ignore[attr-defined,no-untyped-call]
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.BatchNorm2d) and (only is None or child in only):
+                setattr(parent, name, timm.layers.freeze_batch_norm_2d(child))  # type: ignore[attr-defined,no-untyped-call]
 
 
 def _apply_norm(module: nn.Module, norm: str, name: str) -> None:
@@ -95,12 +103,12 @@ def _apply_norm(module: nn.Module, norm: str, name: str) -> None:
 def _freeze(body: Body, freeze_at: int, name: str) -> None:
     if freeze_at and not body.stages:
         raise ModelError(f"MODEL.BACKBONE.FREEZE_AT is {freeze_at}, but backbone {name!r} has no stages: set it to 0")
-    for stride, modules in body.stages:
-        if stride > 2**freeze_at or not freeze_at:
-            break
-        for module in modules:
-            freeze_batch_norm(module)
-            module.requires_grad_(False)
+    if not freeze_at:
+        return
+    frozen = [m for stride, modules in body.stages if stride <= 2**freeze_at for m in modules]
+    for module in frozen:
+        module.requires_grad_(False)
+    freeze_batch_norm(body.module, {part for module in frozen for part in module.modules()})
 
 
 class FeaturePyramid(nn.Module):

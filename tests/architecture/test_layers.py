@@ -18,7 +18,8 @@ LAYERS = [
     {"engine"},
     {"checkpoint", "data", "modeling", "evaluation", "visualization"},
     {"events", "solver", "config", "structures"},
-    {"runtime", "errors", "_version"},
+    {"runtime"},
+    {"errors", "_version"},
 ]
 # An evaluator is given a dataset's name, as users know it, and looks up its annotations.
 SIDEWAYS = {("evaluation", "data.catalog")}
@@ -80,6 +81,8 @@ def layer(name: str) -> tuple[int, str]:
         for part in row:
             if name == part or name.startswith(part + "."):
                 return index, part
+    if name == "__main__":
+        return 0, "cli"
     raise AssertionError(f"drivetrain.{name} lies in no layer: put it into one of the design's packages")
 
 

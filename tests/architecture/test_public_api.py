@@ -22,8 +22,9 @@ def tree(path: Path) -> ast.Module:
 
 def exported(module: ast.Module) -> list[str] | None:
     for node in module.body:
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets):
-            return [str(name) for name in ast.literal_eval(node.value)]
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if any(isinstance(t, ast.Name) and t.id == "__all__" for t in targets):
+            return [str(name) for name in ast.literal_eval(node.value)]  # type: ignore[attr-defined]
     return None
 
 
@@ -66,7 +67,11 @@ def test_public_definitions_are_documented_and_typed(path: Path) -> None:
             check_typed(node)
         if isinstance(node, ast.ClassDef) and node.name in names:
             for method in node.body:
-                if isinstance(method, ast.FunctionDef) and is_public(method.name) and not is_override_of_property(method):
+                if (
+                    isinstance(method, ast.FunctionDef)
+                    and is_public(method.name)
+                    and not is_override_of_property(method)
+                ):
                     assert ast.get_docstring(method), f"{node.name}.{method.name} has no docstring"
                     check_typed(method)
 
@@ -83,8 +88,9 @@ def test_files_are_short(path: Path) -> None:
     assert lines <= 400, f"{lines} lines: find the parts it consists of"
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.FunctionDef):
-            body = (node.end_lineno or 0) - node.body[0].lineno + 1
-            assert body <= 60, f"{node.name} has {body} lines"
+            first = node.body[1 if ast.get_docstring(node) and len(node.body) > 1 else 0]
+            lines = (node.end_lineno or 0) - first.lineno + 1
+            assert lines <= 60, f"{node.name} has {lines} lines of code"
 
 
 @pytest.mark.parametrize("path", FILES, ids=IDS)
@@ -92,7 +98,9 @@ def test_no_mutable_state_in_modules(path: Path) -> None:
     """Module-level names bound to an empty container are hidden state in the making."""
     for node in tree(path).body:
         value = node.value if isinstance(node, (ast.Assign, ast.AnnAssign)) else None
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
         names = {t.id for t in targets if isinstance(t, ast.Name)} - REGISTRIES - {"__all__"}
         empty = (isinstance(value, (ast.List, ast.Set)) and not value.elts) or (
             isinstance(value, ast.Dict) and not value.keys

@@ -13,11 +13,7 @@ import torch
 from torch.utils.data import Dataset, IterableDataset, SequentialSampler
 
 from drivetrain.data import build as build_module
-from drivetrain.data.build import (
-    build_detection_test_loader,
-    build_detection_train_loader,
-    get_detection_dataset_dicts,
-)
+from drivetrain.data.build import build_detection_test_loader, build_detection_train_loader
 from drivetrain.data.catalog import DatasetCatalog, MetadataCatalog
 from drivetrain.data.iterable import IterableTrainLoader
 from drivetrain.data.loader import TrainLoader
@@ -60,65 +56,6 @@ def ids(batch: list[dict[str, Any]]) -> list[int]:
 
 def same(record: Any) -> Any:
     return record
-
-
-# ------------------------------------------------------------------------------------------------ records
-
-
-def test_records_of_one_and_of_several(names: tuple[str, str]) -> None:
-    usable = [k for k in range(30) if k % 3]
-    assert ids(get_detection_dataset_dicts("build_a")) == usable
-    assert list(get_detection_dataset_dicts("build_a")) == [RECORDS[k] for k in usable]
-    assert ids(get_detection_dataset_dicts(names)) == [*usable, *range(100, 110)]
-    assert ids(get_detection_dataset_dicts(["build_a"], filter_empty=False)) == list(range(30))
-
-
-def test_crowds_do_not_count_and_keypoints_may_be_required() -> None:
-    points = {"keypoints": [1, 1, 2, 2, 2, 1, 0, 0, 0]}
-    rows = [record(0, 1, crowd=1), record(1, 1), record(2, 1)]
-    rows[2]["annotations"][0].update(points)
-    DatasetCatalog.register("build_crowd", lambda: rows)
-    try:
-        assert ids(get_detection_dataset_dicts("build_crowd")) == [1, 2]
-        assert ids(get_detection_dataset_dicts("build_crowd", min_keypoints=2)) == [2]
-        with pytest.raises(DatasetError, match=r"no image.*'build_crowd' \(3 images\)"):
-            get_detection_dataset_dicts("build_crowd", min_keypoints=3)
-    finally:
-        DatasetCatalog.remove("build_crowd")
-
-
-def test_records_that_no_store_can_hold_stay_as_they_are() -> None:
-    rows = [record(k, 1, mine=np.arange(3), size=(1, 2)) for k in range(3)]
-    DatasetCatalog.register("build_odd", lambda: rows)
-    try:
-        loaded = get_detection_dataset_dicts("build_odd")
-        assert isinstance(loaded[0]["mine"], np.ndarray) and loaded[0]["size"] == (1, 2)
-    finally:
-        DatasetCatalog.remove("build_odd")
-
-
-def test_bad_datasets(names: tuple[str, str]) -> None:
-    with pytest.raises(DatasetError, match="no dataset is named"):
-        get_detection_dataset_dicts([])
-    with pytest.raises(DatasetError, match="'build_aa' is registered; did you mean 'build_a'"):
-        get_detection_dataset_dicts("build_aa")
-    with pytest.raises(DatasetError, match="proposal"):
-        get_detection_dataset_dicts("build_a", proposal_files=["p.pkl"])
-    DatasetCatalog.register("build_none", list)
-    DatasetCatalog.register("build_bare", lambda: [record(0), record(1)])
-    MetadataCatalog.get("build_bare").set(thing_classes=["other"])
-    try:
-        with pytest.raises(DatasetError, match="'build_none' is empty"):
-            get_detection_dataset_dicts("build_none")
-        with pytest.raises(DatasetError, match=r"'build_bare' \(2 images\)"):
-            get_detection_dataset_dicts("build_bare")
-        with pytest.raises(DatasetError, match="'build_a' and 'build_bare' cannot be used together"):
-            get_detection_dataset_dicts(["build_a", "build_bare"])
-        assert len(get_detection_dataset_dicts(["build_a", "build_bare"], check_consistency=False)) == 20
-    finally:
-        DatasetCatalog.remove("build_none")
-        DatasetCatalog.remove("build_bare")
-        MetadataCatalog.remove("build_bare")
 
 
 # ------------------------------------------------------------------------------------------------ training
@@ -247,7 +184,9 @@ def test_bad_arguments(names: tuple[str, str]) -> None:
     with pytest.raises(ConfigError, match=r"IMS_PER_BATCH.*not 0"):
         build_detection_train_loader(config(), mapper=same, total_batch_size=0)
     with pytest.raises(ConfigError, match=r"SAMPLER_TRAIN.*did you mean 'TrainingSampler'"):
-        build_detection_train_loader(config(DATALOADER__SAMPLER_TRAIN="TrainSampler"), mapper=same)
+        cfg = config()
+        cfg.DATALOADER.SAMPLER_TRAIN = "TrainSampler"
+        build_detection_train_loader(cfg, mapper=same)
     with pytest.raises(ConfigError, match=r"torch\.utils\.data\.Sampler, not list"):
         build_detection_train_loader(RECORDS, sampler=[1, 2], mapper=same, total_batch_size=2)
     with pytest.raises(ConfigError, match="leave out the sampler"):

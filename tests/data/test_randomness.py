@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivetrain.data.randomness import derive, generator, hash_array, seed_globals, seeded_globals
+from drivetrain.data.randomness import derive, generator, hash_array, preserved_globals, seed_globals, seeded_globals
 
 MASK = (1 << 64) - 1
 STORED_7_1 = 7430121937217100982
@@ -83,6 +83,17 @@ def test_seeded_globals_fixes_what_is_drawn_and_puts_the_states_back() -> None:
         assert draw_all() == inside
     with seeded_globals(10):
         assert not set(draw_all()) & set(inside)
+
+
+def test_preserved_globals_puts_back_whatever_happened() -> None:
+    seed_globals(3)
+    expected = draw_all()
+    seed_globals(3)
+    with preserved_globals():
+        draw_all()
+        seed_globals(4)
+        draw_all()
+    assert draw_all() == expected
 
 
 def test_seeded_globals_puts_back_after_an_error() -> None:

@@ -51,7 +51,7 @@ def test_random_samplers_yield_the_same_after_a_resume_and_leave_the_process_alo
     assert batches(SamplerOrder(sampler(), 30, 4, seed=3), 17, 13) == whole[17:]
     assert torch.rand(()) == expected
     assert batches(order.with_seed(4), 0, 30) != whole
-    flat = sum(whole, [])
+    flat = [i for batch in whole for i in batch]
     if kind == "random":
         assert all(sorted(flat[e * 30 : e * 30 + 30]) == list(range(30)) for e in range(4))
         assert flat[:30] != flat[30:60]
@@ -65,7 +65,7 @@ def test_ranks() -> None:
     orders = [SamplerOrder(part, 12, 4, 0) for part in parts]
     for epoch in range(3):
         both = [batches(order, epoch * 3, 3, rank, 2) for rank, order in enumerate(orders)]
-        assert sorted(sum(both[0] + both[1], [])) == list(range(12))
+        assert sorted(i for batch in both[0] + both[1] for i in batch) == list(range(12))
     assert batches(orders[0], 0, 3, 0, 2) != batches(orders[0], 3, 3, 0, 2)
     positions = [next(order.local_batches(2, rank, 2))[1].tolist() for rank, order in enumerate(orders)]
     assert positions == [[8, 9], [10, 11]]

@@ -74,7 +74,7 @@ def test_inference_sampler_covers_everything_once_in_contiguous_blocks(
         sampler = InferenceSampler(size)
         assert len(sampler) == len(list(sampler))
         blocks.append(list(sampler))
-    assert sum(blocks, []) == list(range(size))
+    assert [i for block in blocks for i in block] == list(range(size))
     lengths = [len(block) for block in blocks]
     assert max(lengths) - min(lengths) <= 1 and lengths == sorted(lengths, reverse=True)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from drivetrain.engine.losses import FiniteGuard, LossRecorder
+from drivetrain.engine.losses import FiniteGuard, LossRecorder, mean_losses, sum_losses, world_size
 from drivetrain.errors import NonFiniteLossError, TrainingError
 from drivetrain.events import EventStorage
 
@@ -148,3 +148,20 @@ def test_reading_the_device_without_bad_steps() -> None:
     recorder = LossRecorder(guard, world_size=1)
     assert recorder.read_device(EventStorage(), 0, stop=False) is False
     assert recorder.read_device(EventStorage(), 0, stop=True) is True
+
+
+def test_mean_losses() -> None:
+    first = mean_losses({}, {"a": torch.tensor(2.0, requires_grad=True), "b": torch.tensor(4.0)}, 2)
+    both = mean_losses(first, {"a": torch.tensor(6.0), "c": torch.tensor(1.0)}, 2)
+    assert both == {"a": torch.tensor(4.0), "b": torch.tensor(2.0), "c": torch.tensor(0.5)}
+    assert not both["a"].requires_grad
+
+
+def test_world_size_without_a_group() -> None:
+    assert world_size() == 1
+
+
+def test_sum_losses() -> None:
+    assert sum_losses({"a": torch.tensor(1.0), "b": torch.tensor(2.0)}, 0) == 3.0
+    with pytest.raises(TrainingError, match="at iteration 7"):
+        sum_losses({"a": 1.0}, 7)  # type: ignore[dict-item]

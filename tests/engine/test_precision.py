@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from drivetrain.engine.precision import BFloat16, Float16, Precision, build_precision
+from drivetrain.engine.precision import BFloat16, Float16, Precision, build_precision, device_of
 from drivetrain.errors import TrainingError
 
 CPU = torch.device("cpu")
@@ -24,7 +24,9 @@ def test_the_names() -> None:
         build_precision("fp8", CPU)
 
 
-@pytest.mark.parametrize(("name", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)])
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)]
+)
 def test_the_forward_computes_in_the_type(name: str, dtype: torch.dtype) -> None:
     layer = torch.nn.Linear(2, 2)
     with build_precision(name, CPU).context():
@@ -72,3 +74,8 @@ def test_state_round_trip() -> None:
     two.load_state_dict(one.state_dict())
     assert two.metrics() == {"grad_scaler": 8.0}
     assert Precision().state_dict() == Precision().metrics() == {}
+
+
+def test_device_of() -> None:
+    assert device_of(torch.nn.Linear(1, 1)).type == "cpu"
+    assert device_of(torch.nn.ReLU()).type == "cpu"

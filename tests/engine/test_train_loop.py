@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from drivetrain.engine.hook_base import HookBase
-from drivetrain.engine.train_loop import SimpleTrainer, TrainerBase, device_of
+from drivetrain.engine.train_loop import SimpleTrainer, TrainerBase
 from drivetrain.errors import NonFiniteLossError, TrainingError
 from drivetrain.events import EventStorage, get_event_storage
 
@@ -311,18 +311,14 @@ def test_after_backward_sees_gradients_and_old_weights(make_trainer: Any) -> Non
 
 
 @pytest.mark.parametrize("zero_grad_before_forward", [False, True])
-def test_accumulation_equals_the_larger_batch(
-    make_trainer: Any, batches: Any, zero_grad_before_forward: bool
-) -> None:
+def test_accumulation_equals_the_larger_batch(make_trainer: Any, batches: Any, zero_grad_before_forward: bool) -> None:
     class Joined:
         def __iter__(self) -> Any:
             parts = iter(batches(size=4))
             while True:
                 yield torch.cat([next(parts) for _ in range(3)])
 
-    small = make_trainer(
-        loader=batches(size=4), accumulate=3, zero_grad_before_forward=zero_grad_before_forward
-    )
+    small = make_trainer(loader=batches(size=4), accumulate=3, zero_grad_before_forward=zero_grad_before_forward)
     large = make_trainer(loader=Joined())
     small.train(0, 4)
     large.train(0, 4)
@@ -457,8 +453,3 @@ def test_twenty_trainers_leave_nothing_behind(make_trainer: Any) -> None:
         del trainer
     gc.collect()
     assert not any(r() for r in references)
-
-
-def test_device_of() -> None:
-    assert device_of(torch.nn.Linear(1, 1)).type == "cpu"
-    assert device_of(torch.nn.ReLU()).type == "cpu"

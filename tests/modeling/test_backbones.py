@@ -29,8 +29,7 @@ def test_freezing_stops_gradients_and_statistics() -> None:
     body = build_body(TINY, (8, 16), freeze_at=2)
     names = frozen(body.module)
     assert names
-    assert {n.split(".")[1] for n in names} <= {"conv1", "layer1"}
-    assert len([n for n, _ in body.module.named_parameters() if "layer1" in n or "conv1" in n.split(".")[1]])
+    assert {n.split(".")[1] for n in names} == {"conv1", "layer1"}  # batch norm weights are buffers now
     assert all(p.requires_grad for n, p in body.module.named_parameters() if n.split(".")[1] in ("layer2", "layer3"))
     statistics = {n: b.clone() for n, b in body.module.named_buffers() if "running" in n}
     body.module.train()(torch.rand(2, 3, 64, 64))
@@ -39,9 +38,14 @@ def test_freezing_stops_gradients_and_statistics() -> None:
 
 
 def test_resnet_freezes_stem_then_stages() -> None:
-    for freeze_at, parts in ((0, set()), (1, {"conv1"}), (2, {"conv1", "layer1"}), (3, {"conv1", "layer1", "layer2"})):
+    parts = ["conv1", "bn1", "layer1", "layer2", "layer3", "layer4"]
+    for freeze_at, count in ((0, 0), (1, 2), (2, 3), (3, 4)):
         body = build_body("resnet18", (8, 16, 32), freeze_at=freeze_at)
-        assert {n.split(".")[0] for n in frozen(body.module)} == parts
+        still = {n.split(".")[0] for n, m in body.module.named_modules() if isinstance(m, nn.BatchNorm2d)}
+        assert still == set(parts[count:]) - {"conv1"}
+        assert set(frozen(body.module)) == {
+            n for n, _ in body.module.named_parameters() if n.split(".")[0] in parts[:count]
+        }
 
 
 @pytest.mark.parametrize("name", [TINY, "timm/test_byobnet", "resnet18"])

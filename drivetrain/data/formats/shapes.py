@@ -18,10 +18,11 @@ BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 
 SHAPE_NAMES = ("circle", "square", "triangle", "star")
 
-MIN_RADIUS, MAX_RADIUS = 8.0, 30.0
+MIN_RADIUS, MAX_RADIUS = 9.0, 30.0
+MAX_TURN = math.radians(20)
 MOST_SHAPES = 5
 LEAST_VISIBLE = 0.8  # the part of a shape that later ones leave uncovered
-LEAST_CONTRAST = 60.0  # distance of a fill colour from the ground behind it, in RGB levels
+LEAST_CONTRAST = 100.0  # distance of a fill colour from the ground behind it, in RGB levels
 _SCALE = 4  # drawn this many times larger, then averaged down, for smooth edges
 _TRIES = 12
 
@@ -50,7 +51,7 @@ class Picture:
 def draw_picture(rng: np.random.Generator, width: int, height: int) -> Picture:
     """Draw a picture with one to five shapes.
 
-    Class, colour, size (radius 8 to 30 pixels, at most 0.3 of the shorter side), turn and place are drawn
+    Class, colour, size (radius 9 to 30 pixels, at most 0.3 of the shorter side), turn and place are drawn
     independently. Later shapes may cover up to a fifth of earlier ones.
 
     Args:
@@ -69,7 +70,7 @@ def draw_picture(rng: np.random.Generator, width: int, height: int) -> Picture:
             if _place(shapes, Shape(label, mask)):
                 _paint(rng, canvas[window], coverage)
                 break
-    canvas += rng.standard_normal(canvas.shape, dtype=np.float32) * np.float32(rng.uniform(0.0, 12.0))
+    canvas += rng.standard_normal(canvas.shape, dtype=np.float32) * np.float32(rng.uniform(0.0, 8.0))
     return Picture(np.clip(canvas, 0, 255).astype(np.uint8), shapes)
 
 
@@ -93,20 +94,21 @@ def _place(shapes: list[Shape], new: Shape) -> bool:
 def _ground(rng: np.random.Generator, width: int, height: int) -> Array:
     """Float32 (height, width, 3): a slope of colours, soft patches, and distractors that are no shape of any class."""
     across, down = np.linspace(-1, 1, 6)[:, np.newaxis], np.linspace(-1, 1, 6)[:, np.newaxis, np.newaxis]
-    slope = across * rng.normal(0, 25, size=3) + down * rng.normal(0, 25, size=3)
-    patches = rng.normal(0, rng.uniform(2, 22), size=(6, 6, 3))
-    grid = np.clip(rng.uniform(20, 235, size=3) + slope + patches, 0, 255).astype(np.uint8)
+    colour = rng.uniform(40, 215) + rng.normal(0, 15, size=3)
+    slope = across * rng.normal(0, 12, size=3) + down * rng.normal(0, 12, size=3)
+    patches = rng.normal(0, rng.uniform(1, 10), size=(6, 6, 3))
+    grid = np.clip(colour + slope + patches, 0, 255).astype(np.uint8)
     image = Image.fromarray(grid).resize((width, height), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(image)
-    for _ in range(int(rng.integers(2, 8))):  # lines, straight and bent
+    for _ in range(int(rng.integers(1, 6))):  # lines, straight and bent
         points = [
             tuple(p) for p in (rng.uniform(-0.1, 1.1, size=(int(rng.integers(2, 4)), 2)) * (width, height)).tolist()
         ]
         draw.line(points, fill=_colour(rng), width=int(rng.integers(1, 4)))
-    for _ in range(int(rng.integers(0, 12))):  # specks, too small to be a shape
+    for _ in range(int(rng.integers(0, 8))):  # specks, too small to be a shape
         x, y, r = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(0.7, 2.5)
         draw.ellipse((x - r, y - r, x + r, y + r), fill=_colour(rng))
-    for _ in range(int(rng.integers(0, 4))):  # open arcs
+    for _ in range(int(rng.integers(0, 3))):  # open arcs
         x, y, r, turn = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(6, 24), rng.uniform(0, 360)
         draw.arc((x - r, y - r, x + r, y + r), turn, turn + rng.uniform(40, 200), fill=_colour(rng), width=2)
     return np.asarray(image).astype(np.float32)
@@ -117,7 +119,7 @@ def _shape_coverage(rng: np.random.Generator, label: int, width: int, height: in
     largest = min(MAX_RADIUS, 0.3 * min(width, height))
     radius = float(rng.uniform(min(MIN_RADIUS, 0.8 * largest), largest))
     x, y = float(rng.uniform(radius, width - radius)), float(rng.uniform(radius, height - radius))
-    turn = float(rng.uniform(0, 2 * math.pi))
+    turn = float(rng.uniform(-MAX_TURN, MAX_TURN))
     left, top = max(0, math.floor(x - radius) - 1), max(0, math.floor(y - radius) - 1)
     right, bottom = min(width, math.ceil(x + radius) + 1), min(height, math.ceil(y + radius) + 1)
     stencil = Image.new("L", ((right - left) * _SCALE, (bottom - top) * _SCALE))
@@ -132,10 +134,12 @@ def _shape_coverage(rng: np.random.Generator, label: int, width: int, height: in
 
 
 def _corners(label: int, turn: float) -> list[tuple[float, float]]:
-    """The corners of a square, triangle or five-pointed star of radius 1 about the origin."""
-    count = {"square": 4, "triangle": 3, "star": 10}[SHAPE_NAMES[label]]
-    radii = [1.0, 0.45] * 5 if SHAPE_NAMES[label] == "star" else [1.0] * count
-    angles = [turn + 2 * math.pi * i / count for i in range(count)]
+    """The corners of a square, triangle or five-pointed star of radius 1 about the origin, upright when not turned."""
+    name = SHAPE_NAMES[label]
+    count = {"square": 4, "triangle": 3, "star": 10}[name]
+    first = turn - math.pi / 2 + (math.pi / 4 if name == "square" else 0.0)  # a tip on top, or a side
+    radii = [1.0, 0.45] * 5 if name == "star" else [1.0] * count
+    angles = [first + 2 * math.pi * i / count for i in range(count)]
     return [(r * math.cos(a), r * math.sin(a)) for r, a in zip(radii, angles, strict=True)]
 
 

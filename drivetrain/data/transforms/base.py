@@ -210,6 +210,7 @@ class _Fixed(Augmentation):
         self.transform = transform
 
     def draw(self, rng: np.random.Generator, height: int, width: int) -> Transform:
+        """The transform."""
         return self.transform
 
 

@@ -14,6 +14,7 @@ from drivetrain.checkpoint import DetectionCheckpointer
 from drivetrain.config import CfgNode
 from drivetrain.data import build_detection_test_loader, build_detection_train_loader
 from drivetrain.engine import hooks
+from drivetrain.engine.state import capture, restore
 from drivetrain.engine.train_loop import HookBase, SimpleTrainer, TrainerBase
 from drivetrain.errors import ConfigError
 from drivetrain.evaluation import (
@@ -282,9 +283,12 @@ class DefaultTrainer(_Constructible):
             keep = cfg.SOLVER.CHECKPOINT_KEEP or None
             result.append(hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, max_to_keep=keep))
         trainer = weakref.proxy(self)  # a hook that held its trainer would keep it, and its loader's workers, alive
-        result.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, lambda: trainer._evaluate()))
+        result.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, lambda: trainer._evaluate()))  # noqa: PLW0108
         if cfg.SOLVER.BEST_METRIC and comm.is_main_process():
             result.append(hooks.BestCheckpointer(cfg.TEST.EVAL_PERIOD, self.checkpointer, cfg.SOLVER.BEST_METRIC))
+        if cfg.VIS_PERIOD > 0:
+            shown = {"class_names": class_names(cfg), "input_format": cfg.INPUT.FORMAT}
+            result.append(hooks.SamplePredictions(cfg.VIS_PERIOD, **shown))
         result += self._given_hooks
         if comm.is_main_process():
             writers = self.build_writers() if self._given_writers is None else self._given_writers
@@ -299,6 +303,8 @@ class DefaultTrainer(_Constructible):
     def build_model(cls, cfg: CfgNode) -> torch.nn.Module:
         """The model of ``cfg.MODEL``, on its device."""
         model = build_model(resolve_config(cfg))
+        if cfg.MODEL.COMPILE:
+            model.compile()  # in place: the names in its state stay
         count = sum(p.numel() for p in model.parameters())
         logger.info("Model %s: %s parameters", cfg.MODEL.NAME, f"{count:,}")
         return model
@@ -338,7 +344,7 @@ class DefaultTrainer(_Constructible):
     def state_dict(self) -> dict[str, Any]:
         """The loop's and the hooks' state, and under ``_trainer`` that of whatever makes the step."""
         inner = self._step_trainer
-        step = self._step_state() if inner is None else inner.state_dict()
+        step = capture(self) if inner is None else inner.state_dict()
         return {**TrainerBase.state_dict(self), "_trainer": {**step, "iteration": self._finished_iteration()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -347,7 +353,7 @@ class DefaultTrainer(_Constructible):
         self.restored_parts = (*state["_trainer"], *(f"hook {key}" for key in state.get("hooks", {})))
         step = {key: value for key, value in state["_trainer"].items() if key != "hooks"}
         if self._step_trainer is None:
-            self._load_step_state(step)
+            restore(self, step)
         else:
             self._step_trainer.load_state_dict(step)
             self._restored_events = self._step_trainer._restored_events

@@ -58,7 +58,16 @@ class SSDLiteDetector(TorchvisionDetector, SSD):  # type: ignore[misc]
         return self.preprocess.normalize([_fitted(self.preprocess.image(entry)) for entry in batch])
 
     def losses(self, images: ImageList, targets: list[dict[str, Tensor]]) -> Losses:
-        """``loss_cls`` (cross entropy over the hardest background) and ``loss_box_reg`` (smooth L1)."""
+        """``loss_cls`` (cross entropy over the hardest background) and ``loss_box_reg`` (smooth L1).
+
+        Raises:
+            ModelError: a single image, of which the last batch norm has nothing to take statistics of.
+        """
+        if len(images) == 1 and any(isinstance(m, nn.BatchNorm2d) and m.training for m in self.modules()):
+            raise ModelError(
+                "SSDLite's last feature map has one place, so its batch norm needs two or more images per process in "
+                "training, but the batch has 1: raise SOLVER.IMS_PER_BATCH"
+            )
         outputs, anchors = self._heads(images)
         matches = []
         for target, boxes in zip(targets, anchors, strict=True):

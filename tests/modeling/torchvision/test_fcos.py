@@ -35,17 +35,15 @@ def test_detections_equal_torchvisions(make_cfg, make_batch, as_torchvision_woul
         expected, got = as_torchvision_would(model, batch), model(batch)
     for theirs, ours in zip(expected, got, strict=True):
         instances = ours["instances"]
+        # Boxes without area, which random weights give, are left out.
+        theirs = {name: value[Boxes(theirs["boxes"]).nonempty()] for name, value in theirs.items()}
         assert len(instances) > 10
         assert torch.allclose(instances.scores, theirs["scores"], atol=1e-5)
         # The originals are twice as large as the images.
-        assert torch.allclose(instances.pred_boxes.area().sum(), 4 * boxes_area(theirs["boxes"]), rtol=1e-3)
+        assert torch.allclose(instances.pred_boxes.area().sum(), 4 * Boxes(theirs["boxes"]).area().sum(), rtol=1e-3)
         assert instances.pred_classes.bincount(minlength=3).tolist() == (
             (theirs["labels"] - 0).bincount(minlength=3).tolist()
         )
-
-
-def boxes_area(boxes: torch.Tensor) -> torch.Tensor:
-    return ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sum()
 
 
 def test_standard_model_has_torchvisions_weights(make_cfg) -> None:

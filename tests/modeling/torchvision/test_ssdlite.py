@@ -62,6 +62,11 @@ def test_larger_images_are_scaled_down_with_their_boxes(model, make_batch) -> No
     assert torch.allclose(target["boxes"], batch[0]["instances"].gt_boxes.tensor / 2)
 
 
+def test_a_single_image_cannot_be_trained_on(model, make_batch) -> None:
+    with pytest.raises(ModelError, match=r"raise SOLVER\.IMS_PER_BATCH"):
+        model(make_batch((64, 64)))
+
+
 def test_it_is_one_fixed_network(make_cfg) -> None:
     with pytest.raises(ModelError, match=r"does not take MODEL.HEAD.NUM_CONVS = 2, MODEL.ANCHOR_GENERATOR.SIZES"):
         build_model(make_cfg("ssdlite", MODEL__HEAD__NUM_CONVS=2, MODEL__ANCHOR_GENERATOR__SIZES=[[8]]))
