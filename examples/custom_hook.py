@@ -22,7 +22,7 @@ from drivetrain.engine.defaults.quickstart import quickstart
 
 
 class GradientNorm(HookBase):
-    """Records the norm of all gradients as ``grad_norm``, before they are clipped (in fp16, before they are unscaled)."""
+    """Records the norm of all gradients as ``grad_norm``, before they are clipped (and, in fp16, unscaled)."""
 
     def after_backward(self) -> None:
         """Put the norm; nothing here waits for the device."""

@@ -4,8 +4,8 @@
     python examples/custom_model.py --output output/as_object --as-object
 
 It is given to the engine in either of two ways. Registered under a name, it is what ``MODEL.NAME`` says, and
-everything that works from a config alone (``DefaultPredictor.from_checkpoint`` for one) can build it once this module is
-imported. Given as an object, it needs no name.
+everything that works from a config alone (``DefaultPredictor.from_checkpoint`` for one) can build it once this module
+is imported. Given as an object, it needs no name.
 
 The detector itself is small: each object belongs to the cell of an 8-pixel grid that its centre lies in, and that cell
 learns its class and the distances from the cell's centre to the four sides (FCOS on one level: Tian et al. 2019).
@@ -65,7 +65,8 @@ class GridDetector(nn.Module):
             *(_convolution(64, 64) for _ in range(4)),
         )
         self.head = nn.Conv2d(64, num_classes + 4, 1)
-        nn.init.constant_(self.head.bias[:num_classes], -4.6)  # scores start at 0.01 (focal loss, Lin et al. 2017)
+        bias = self.head.get_parameter("bias")
+        nn.init.constant_(bias[:num_classes], -4.6)  # scores start at 0.01 (focal loss, Lin et al. 2017)
 
     def forward(self, batch: Batch) -> Losses | Outputs:
         """Losses in training mode, predictions in evaluation mode; see the contract."""

@@ -25,7 +25,7 @@ from drivetrain.data import build_detection_test_loader, build_detection_train_l
 from drivetrain.data.formats.synthetic import make_synthetic
 from drivetrain.engine import create_ddp_model, default_argument_parser, default_setup, default_writers
 from drivetrain.engine.defaults.config import resolve_lengths
-from drivetrain.engine.defaults.data import as_names, class_names, resolve_config
+from drivetrain.engine.defaults.data import as_names, class_names, resolve_config, samples_of
 from drivetrain.engine.defaults.quickstart import quickstart
 from drivetrain.evaluation import build_evaluator, inference_on_dataset, results_table
 from drivetrain.events import EventStorage
@@ -38,7 +38,7 @@ logger = logging.getLogger("drivetrain.plain_train")
 def train(cfg: CfgNode, model: torch.nn.Module, resume: bool = False) -> None:
     """Train ``model`` in place; metrics and checkpoints go to ``cfg.OUTPUT_DIR``."""
     loader = build_detection_train_loader(cfg)
-    cfg = resolve_lengths(cfg, len(loader.dataset))  # "12ep" becomes a number of iterations
+    cfg = resolve_lengths(cfg, samples_of(loader))  # "12ep" becomes a number of iterations
     optimizer = build_optimizer(cfg, model)
     scheduler = build_lr_scheduler(cfg, optimizer)
     checkpointer = DetectionCheckpointer(
@@ -67,7 +67,8 @@ def train(cfg: CfgNode, model: torch.nn.Module, resume: bool = False) -> None:
             loss.backward()
             optimizer.step()
 
-            storage.put_scalars(total_loss=loss, **comm.reduce_dict(losses))
+            scalars: dict[str, Any] = {"total_loss": loss, **comm.reduce_dict(losses)}
+            storage.put_scalars(**scalars)
             storage.put_scalar("lr", optimizer.param_groups[0]["lr"], smoothing_hint=False)
             scheduler.step()
             periodic.step(iteration)

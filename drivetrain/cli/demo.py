@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from drivetrain.errors import OutputError
+from drivetrain.errors import ConfigError, OutputError
 
 from .options import help_formatter
 
@@ -40,6 +40,9 @@ def parser() -> argparse.ArgumentParser:
 def run(argv: Sequence[str]) -> int:
     """Run the command."""
     args = parser().parse_args(argv)
+    for name, value, least in (("max-iter", args.max_iter, 1), ("images", args.images, 1), ("seed", args.seed, 0)):
+        if value < least:
+            raise ConfigError(f"--{name} {value} must be at least {least}")
     folder = _fresh_folder(Path(args.output))
     from drivetrain.data.formats.synthetic import make_synthetic
 

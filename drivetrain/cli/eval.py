@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from drivetrain.engine.defaults.arguments import OverrideParser
-from drivetrain.errors import ConfigError
+from drivetrain.errors import ConfigError, OutputError
 
+from .folders import undone_on_bad_input
 from .options import add_dataset_options, add_file_options, apply_datasets, help_formatter
 
 __all__ = ["evaluate", "run"]
@@ -45,7 +49,6 @@ def run(argv: Sequence[str]) -> int:
         args.checkpoint = args.opts.pop(0)
     if args.checkpoint is None:
         raise ConfigError("no checkpoint is given: drivetrain eval model_final.pth")
-    from drivetrain.checkpoint.files import atomic_write
     from drivetrain.engine.defaults.config import get_cfg
     from drivetrain.engine.defaults.weights import config_of_checkpoint
     from drivetrain.runtime.logging import setup_logger
@@ -59,11 +62,33 @@ def run(argv: Sequence[str]) -> int:
     cfg.MODEL.WEIGHTS = args.checkpoint
     apply_datasets(cfg, args)
     cfg.merge_from_list(args.opts)
-    results = evaluate(cfg)
     if args.json:
-        text = json.dumps(results, indent=1)
-        atomic_write(args.json, lambda file: file.write(text.encode()))
+        _check_folder(args.json)
+    with undone_on_bad_input(Path(cfg.OUTPUT_DIR) / "inference"):
+        results = evaluate(cfg)
+    if args.json:
+        _write_json(Path(args.json), results)
     return 0
+
+
+def _check_folder(path: str) -> None:
+    """Find out before the evaluation that its figures could not be written."""
+    if Path(path).is_dir() or not os.access(Path(path).parent, os.W_OK):
+        raise OutputError(f"--json {path} cannot be written: give a file in a folder that exists and is yours")
+
+
+def _write_json(path: Path, results: Any) -> None:
+    """Write the figures whole or not at all; those that are not numbers (nan) become null, as JSON knows no other."""
+    from drivetrain.checkpoint.files import atomic_write
+
+    text = json.dumps(_finite(results), indent=1)
+    atomic_write(path, lambda file: file.write(text.encode()))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def evaluate(cfg: Any) -> Any:
@@ -80,6 +105,9 @@ def evaluate(cfg: Any) -> Any:
         raise ConfigError("there is nothing to evaluate on: give --val-json and --val-images, or set DATASETS.TEST")
     if not cfg.MODEL.WEIGHTS:
         raise ConfigError("there are no weights to evaluate: give a checkpoint, or set MODEL.WEIGHTS")
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.DATASETS.TRAIN = ()  # not needed, and maybe not on this machine
     cfg = resolve_config(cfg)
     model = DefaultTrainer.build_model(cfg)
     load_for_inference(model, cfg.MODEL.WEIGHTS)

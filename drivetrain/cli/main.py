@@ -38,6 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or 2 when something that was given is wrong, or 130 after Ctrl-C.
     """
+    try:
+        return _run(argv)
+    except SystemExit as error:  # how argparse ends, after --help as after a mistake
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+
+
+def _run(argv: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     listing = "\n".join(f"  {name:<9} {text}" for name, text in COMMANDS.items())
     parser = argparse.ArgumentParser(
@@ -54,7 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0 if arguments else 2
     command, *rest = arguments
     if command not in COMMANDS:
-        parser.error(f"there is no command {command!r}{did_you_mean(command, COMMANDS)}; see drivetrain --help")
+        hint = did_you_mean(command, COMMANDS)
+        print(f"drivetrain: error: there is no command {command!r}{hint}; see drivetrain --help", file=sys.stderr)
+        return 2
     try:
         code = importlib.import_module(f"drivetrain.cli.{command}").run(rest)
     except UserInputError as error:

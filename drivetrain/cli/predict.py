@@ -11,6 +11,7 @@ from typing import Any
 
 from drivetrain.errors import DatasetError, OutputError, UserInputError
 
+from .folders import undone_on_bad_input
 from .options import help_formatter
 
 __all__ = ["find_images", "run"]
@@ -69,22 +70,40 @@ def run(argv: Sequence[str]) -> int:
     args = parser().parse_args(argv)
     if not 0 <= args.score <= 1:
         raise UserInputError(f"--score {args.score} must be between 0 and 1")
-    images = find_images(args.inputs)
-    from drivetrain.checkpoint.files import atomic_write
+    if args.batch_size < 1:
+        raise UserInputError(f"--batch-size {args.batch_size} must be at least 1")
+    images, folder = find_images(args.inputs), Path(args.output)
+    _check_distinct(images, folder)
     from drivetrain.engine.defaults.predictor import DefaultPredictor
 
     predictor = DefaultPredictor.from_checkpoint(args.checkpoint, args.set)
-    folder = Path(args.output)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"--output {args.output}: the folder cannot be made: {error.strerror or error}") from error
-    entries = list(_draw_all(predictor, images, folder, args.score, args.batch_size))
-    text = json.dumps(entries, indent=1)
-    atomic_write(folder / "predictions.json", lambda file: file.write(text.encode()))
+    with undone_on_bad_input(folder):
+        entries = _write_all(predictor, images, folder, args)
     drawn = sum(len(entry["instances"]) for entry in entries)
     print(f"{drawn} objects with a score of {args.score} or more in {len(entries)} images: {folder}")
     return 0
+
+
+def _check_distinct(images: Sequence[Path], folder: Path) -> None:
+    """Refuse to draw over the images themselves."""
+    sources = {path.resolve() for path in images}
+    for target in _targets(images, folder):
+        if target.resolve() in sources:
+            raise OutputError(f"--output {folder}: drawing would overwrite the image {target}; choose another folder")
+
+
+def _write_all(predictor: Any, images: Sequence[Path], folder: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Write all pictures and ``predictions.json``; its entries."""
+    from drivetrain.checkpoint.files import atomic_write
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"--output {folder}: the folder cannot be made: {error.strerror or error}") from error
+    entries = list(_draw_all(predictor, images, folder, args.score, args.batch_size))
+    text = json.dumps(entries, indent=1)
+    atomic_write(folder / "predictions.json", lambda file: file.write(text.encode()))
+    return entries
 
 
 def _draw_all(

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from drivetrain.engine.defaults.arguments import default_argument_parser
 from drivetrain.errors import ConfigError
 
+from .folders import undone_on_bad_input
 from .options import add_dataset_options, apply_datasets, help_formatter
 
 __all__ = ["build_config", "run", "train"]
 
 _EPILOG = """\
 examples:
-  Train a tiny detector (0.6 million parameters) that learns on a CPU, on images with COCO annotations:
-    drivetrain train --train-json train.json --train-images images --val-json val.json --val-images images \\
-        --model fcos_tiny --max-iter 3000 --output output/first
+  Make a small dataset with COCO annotations, then train a tiny detector (0.6 million parameters) on it:
+    drivetrain demo --max-iter 100 --output demo_output
+    drivetrain train --train-json demo_output/data/instances_train.json --train-images demo_output/data/images/train \\
+        --val-json demo_output/data/instances_val.json --val-images demo_output/data/images/val \\
+        --model fcos_tiny --max-iter 100 --output output/first
 
-  Train from a config file, change a key on the way, continue where it stopped:
-    drivetrain train --config-file recipes/bccd_tiny.yaml --resume SOLVER.BASE_LR=0.0005
+  Continue it from its config file, longer and with a key changed on the way:
+    drivetrain train --config-file output/first/config.yaml --resume SOLVER.MAX_ITER=200 SOLVER.BASE_LR=0.0005
 
-'drivetrain demo' makes a dataset of its own and trains on it; 'drivetrain config --keys' lists all config keys.
+'drivetrain config --keys' lists all config keys.
 """
 
 
@@ -50,6 +55,8 @@ def build_config(args: argparse.Namespace) -> Any:
     from drivetrain.engine.defaults.config import get_cfg
     from drivetrain.engine.defaults.quickstart import quickstart
 
+    if args.max_iter is not None and args.max_iter < 1:
+        raise ConfigError(f"--max-iter {args.max_iter} must be at least 1")
     cfg = get_cfg()
     if args.config_file:
         cfg.merge_from_file(args.config_file)
@@ -97,29 +104,51 @@ def train(cfg: Any, args: argparse.Namespace) -> Any:
     Raises:
         UserInputError: the config, a file or a folder is wrong; before iteration 0.
     """
-    from drivetrain.engine.defaults.data import resolve_config
-    from drivetrain.engine.defaults.setup import default_setup, make_output_dir
+    from drivetrain.engine.defaults.setup import default_setup
+    from drivetrain.runtime import comm
+
+    if not (args.resume or args.eval_only):
+        _check_fresh(cfg.OUTPUT_DIR)
+    scope = undone_on_bad_input(cfg.OUTPUT_DIR) if comm.is_main_process() else nullcontext(_nothing)
+    with scope as keep:
+        default_setup(cfg, args)
+        return _evaluate(cfg, args.resume) if args.eval_only else _train(cfg, args.resume, keep)
+
+
+def _nothing() -> None:
+    """What other ranks do to keep the output folder."""
+
+
+def _evaluate(cfg: Any, resume: bool) -> Any:
+    """Evaluate ``MODEL.WEIGHTS``, or with ``resume`` the last checkpoint of the output folder."""
+    from drivetrain.checkpoint import CheckpointFolder
+
+    from .eval import evaluate
+
+    if resume and (last := next(CheckpointFolder(cfg.OUTPUT_DIR).candidates(), "")):
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.MODEL.WEIGHTS = os.path.join(cfg.OUTPUT_DIR, last)
+    return evaluate(cfg)
+
+
+def _train(cfg: Any, resume: bool, keep: Callable[[], None]) -> Any:
+    """Train and show what came out; ``keep`` is called once training has begun."""
     from drivetrain.engine.defaults.trainer import DefaultTrainer
+    from drivetrain.engine.hooks import CallbackHook
     from drivetrain.runtime import comm
 
     from .report import show_results
 
-    resolve_config(cfg)  # before a folder or a log file is made
-    make_output_dir(cfg.OUTPUT_DIR)
-    if not (args.resume or args.eval_only):
-        _check_fresh(cfg.OUTPUT_DIR)
-    default_setup(cfg, args)
-    if args.eval_only:
-        from .eval import evaluate
-
-        return evaluate(cfg)
     trainer = DefaultTrainer(cfg)
-    trainer.resume_or_load(resume=args.resume)
+    trainer.resume_or_load(resume=resume)
     if trainer.start_iter >= trainer.max_iter:
         raise ConfigError(
             f"no iteration is left: the checkpoint in {cfg.OUTPUT_DIR} has finished iteration {trainer.start_iter - 1} "
-            f"and SOLVER.MAX_ITER is {trainer.max_iter}; set SOLVER.MAX_ITER higher to go on"
+            f"and SOLVER.MAX_ITER is {trainer.max_iter}; set SOLVER.MAX_ITER higher to go on, or add --eval-only to "
+            "evaluate it"
         )
+    trainer.register_hooks([CallbackHook(before_train=lambda _: keep())])
     if comm.is_main_process() and sys.stdout.isatty():
         trainer.register_hooks([_progress(trainer.max_iter)])
     results = trainer.train()

@@ -16,7 +16,7 @@ from .collate import trivial_batch_collator
 from .loader import check_num_workers
 from .order import check_batch_size
 from .processes import init_worker, workers_of
-from .randomness import derive
+from .randomness import derive, seeded_globals
 from .worker import Failure, SampleMaker, unwrapped
 
 __all__ = ["IterableTrainLoader"]
@@ -111,7 +111,9 @@ class IterableTrainLoader:
         if self._batches is None:
             self._batches = itertools.islice(self._grouped(), self._consumed, None)
         try:
-            batch = self._collate(next(self._batches))
+            samples = next(self._batches)
+            with seeded_globals(derive(self._stream.seed, 6, self._consumed)):  # a collate_fn may draw
+                batch = self._collate(samples)
         except BaseException:
             self._batches = None
             raise

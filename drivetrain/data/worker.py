@@ -63,9 +63,7 @@ class SampleMaker:
 
     def guard(self) -> AbstractContextManager[None]:
         """The block to make samples in: one or many, as saving the generators takes longer than seeding them."""
-        if self._pure or get_worker_info() is not None:  # a worker's generators are nobody else's
-            return nullcontext()
-        return preserved_globals()
+        return nullcontext() if self._pure else _preserved_here()
 
     def __call__(self, get: Callable[[], Any], seed: int, position: int) -> Any:
         """The mapped sample of the record that ``get`` returns, at ``position`` of the stream of ``seed``."""
@@ -118,10 +116,17 @@ class SampleSource:
         try:
             with self.make.guard():
                 samples = [self._sample(task.seed, index, position) for index, position in places]
-            batch = self._collate(samples)
+            batch = self._joined(samples, task)
         except DrivetrainError as error:
             return Failure(error)
         return batch if get_worker_info() is None else pack(batch)
+
+    def _joined(self, samples: list[Any], task: Task) -> Any:
+        if self._collate is trivial_batch_collator:
+            return samples
+        with _preserved_here():  # it may be one that mixes images at random
+            seed_globals(derive(task.seed, 6, *task.positions[:1].tolist()))
+            return self._collate(samples)
 
     def _sample(self, seed: int, index: int, position: int) -> Any:
         """The sample at ``position``: of ``index``, or of another record if the mapper returns None for it."""
@@ -145,6 +150,11 @@ def unwrapped(batch: Any) -> Any:
     if isinstance(batch, Failure):
         raise batch.error
     return unpack(batch) if isinstance(batch, PackedBatch) else batch
+
+
+def _preserved_here() -> AbstractContextManager[None]:
+    """A block that leaves the global generators as they were, except in a worker, where they are nobody else's."""
+    return preserved_globals() if get_worker_info() is None else nullcontext()
 
 
 def _has_rng(mapper: Mapper) -> bool:

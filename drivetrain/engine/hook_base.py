@@ -98,11 +98,11 @@ class HookList(list[Any]):
 
     def finish(self) -> None:
         """Call every ``after_train``; errors are logged, and the first one is raised after the last call."""
-        first: Exception | None = None
+        first: BaseException | None = None
         for call in self.after_train:
             try:
                 call()
-            except Exception as error:  # noqa: PERF203 - the other hooks have to run
+            except BaseException as error:  # noqa: PERF203 - the other hooks have to run, after Ctrl-C too
                 logger.exception("Exception in after_train of %s:", type(getattr(call, "__self__", call)).__name__)
                 first = first or error
         if first is not None:

@@ -92,6 +92,7 @@ class TrainerBase:
         logger.info("Starting training from iteration %d", start_iter)
         self.iter = self.start_iter = start_iter
         self.max_iter = max_iter
+        self._finished = start_iter - 1
         if start_iter >= max_iter:
             logger.warning(
                 "No iteration is left: training would start at %d and ends at max_iter=%d",
@@ -112,7 +113,7 @@ class TrainerBase:
                     self.after_step()
                     self.iter += 1
                 # A hook may have moved either number; finished means that they are equal.
-                self.iter = self.max_iter = max(start_iter, min(self.iter, self.max_iter))
+                self.iter = self.max_iter = max(start_iter, min(self.iter, max(self.max_iter, self._finished + 1)))
             except BaseException as raised:
                 error = raised
                 if isinstance(raised, Exception):
@@ -129,10 +130,11 @@ class TrainerBase:
                 raise
             # It is logged; the error that ended the training is the one to see.
 
-    def request_stop(self, reason: str) -> None:
-        """End the training cleanly after the current iteration, as if it were the last."""
-        logger.info("Training stops after iteration %d: %s", self.iter, reason)
-        self.max_iter = self.iter + 1
+    def request_stop(self, reason: str, *, collective: bool = False) -> None:
+        """End the training cleanly after the current iteration; ``collective`` says that every rank asks for it now."""
+        if self.iter < self.max_iter:
+            logger.info("Training stops after iteration %d: %s", self.iter, reason)
+            self.max_iter = min(self.max_iter, self.iter + 1)
 
     def before_train(self) -> None:
         """Call the hooks' ``before_train``."""
@@ -340,9 +342,9 @@ class SimpleTrainer(TrainerBase):
         if due and self._recorder.read_device(self.storage, self.iter, self._stop_reason is not None):
             super().request_stop(self._stop_reason or "another rank asked for it")
 
-    def request_stop(self, reason: str) -> None:
-        """End the training cleanly on all ranks; with several, when metrics are next exchanged."""
-        if world_size() == 1:
+    def request_stop(self, reason: str, *, collective: bool = False) -> None:
+        """End the training cleanly on all ranks; with several, and not ``collective``, at the next metric exchange."""
+        if collective or world_size() == 1:
             super().request_stop(reason)
         elif self._stop_reason is None:
             logger.info("Rank asks to stop: %s", reason)
@@ -362,11 +364,7 @@ class SimpleTrainer(TrainerBase):
     def _write_metrics(
         self, loss_dict: Mapping[str, torch.Tensor], data_time: float, prefix: str = "", iter: int | None = None
     ) -> None:
-        """Record an iteration's losses, ``total_loss`` and waiting time (s); see :class:`LossRecorder`.
-
-        Raises:
-            NonFiniteLossError: the losses lie on the CPU and their sum is not finite.
-        """
+        """Record an iteration's losses, ``total_loss`` and waiting time (s); see :meth:`LossRecorder.write`."""
         iteration = self.iter if iter is None else iter
         if (iteration + 1) % self.gather_metric_period == 0:
             if prefix:

@@ -239,7 +239,8 @@ def _draw_box(draw: ImageDraw.ImageDraw, box: list[float], color: Color, line: f
     half = line / 2
     outer = (round(x0 - half), round(y0 - half), round(x1 + half) - 1, round(y1 + half) - 1)
     outer = (outer[0], outer[1], max(outer[2], outer[0]), max(outer[3], outer[1]))
-    radius = min(line * 1.5, (outer[2] - outer[0]) / 4, (outer[3] - outer[1]) / 4)
+    side = min(outer[2] - outer[0], outer[3] - outer[1])
+    radius = min(line * 1.5, side / 4) if side >= 6 else 0  # PIL fails on round corners of the smallest frames
     rim = (outer[0] - 1, outer[1] - 1, outer[2] + 1, outer[3] + 1)
     draw.rounded_rectangle(rim, radius=radius, outline=(0, 0, 0, 90), width=1)
     draw.rounded_rectangle(outer, radius=radius, outline=(*color, 255), width=max(1, round(line)))

@@ -191,6 +191,15 @@ def test_iterating_again_goes_on_and_seek_jumps(workers: int) -> None:
     loader.close()
 
 
+def test_what_workers_need_can_be_sent_to_spawned_processes(records: list[Any]) -> None:
+    """Where processes are not forked (macOS, Windows, newer Pythons), dataset, order and mapper travel as pickles."""
+    loader = train_loader(records)
+    source = pickle.loads(pickle.dumps(loader._source))
+    pickle.dumps(loader.order)
+    task = next(iter(loader._tasks))
+    assert content(source.__getitems__(task)) == content(next(loader))
+
+
 def test_seeking_far_takes_no_time() -> None:
     loader = TrainLoader(range(10_000_000), GlobalOrder(10_000_000, 16, 0))
     loader.seek(90_000_000)

@@ -67,6 +67,13 @@ def test_a_batch_is_a_pure_function_of_seed_and_number() -> None:
     assert (walked[0].with_seed(6).batch(3)[0] == other.batch(3)[0]).all()
 
 
+def test_the_order_never_changes() -> None:
+    """Values stored when this was written: a change would skip and repeat images in every run that is resumed."""
+    assert GlobalOrder(100_000, 4, 7).batch(123_456)[0].tolist() == [29180, 51338, 92132, 46482]
+    assert GlobalOrder(300, 4, 7, groups=np.arange(300) % 2).batch(999)[0].tolist() == [251, 203, 9, 139]
+    assert GlobalOrder(50, 4, 7, repeats=np.linspace(1, 3, 50)).batch(999)[0].tolist() == [46, 23, 49, 4]
+
+
 def test_the_sequence_of_groups_is_not_periodic() -> None:
     order = GlobalOrder(100, 1, 3, groups=[0] * 50 + [1] * 50)
     kinds = np.array([order.batch(i)[0][0] // 50 for i in range(640)])

@@ -98,6 +98,25 @@ def test_collate_and_plain_indices() -> None:
     assert len(source) == 3 and source[1] == 20
 
 
+def test_a_collate_function_that_draws_is_reproducible_too() -> None:
+    def mix(samples: list[int]) -> tuple[list[int], float]:
+        return samples, random.random()
+
+    class Pure:
+        pure = True
+
+        def __call__(self, record: int) -> int:
+            return record
+
+    source = SampleSource([1, 2, 3], Pure(), mix)
+    random.seed(0)
+    expected = random.random()
+    random.seed(0)
+    batch = source.__getitems__(task(0, 1, start=4))
+    assert random.random() == expected
+    assert source.__getitems__(task(0, 1, start=4)) == batch != source.__getitems__(task(0, 1, start=6))
+
+
 def test_order_and_source_fit_together() -> None:
     order = GlobalOrder(5, 2, 3)
     indices, positions = order.batch(4)

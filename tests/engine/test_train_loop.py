@@ -148,7 +148,7 @@ def test_max_iter_assigned_by_a_hook_counts_from_the_next_iteration(at: int, new
     trainer.register_hooks([Moves()])
     trainer.train(0, 10)
     assert trainer.steps == steps
-    assert trainer.iter == trainer.max_iter == max(steps, new_max) if new_max > at else trainer.iter == trainer.max_iter
+    assert trainer.iter == trainer.max_iter == trainer.storage.iter == steps
 
 
 def test_iter_assigned_by_a_hook_ends_the_loop() -> None:
@@ -175,6 +175,52 @@ def test_request_stop_ends_after_the_current_step() -> None:
     assert trainer.steps == 5
     assert hook.log[-1] == ("after_train", 5)
     assert trainer.iter == trainer.max_iter == 5
+
+
+def test_request_stop_never_lengthens_a_training() -> None:
+    class AsksAtTheEnd(HookBase):
+        def after_train(self) -> None:
+            self.trainer.request_stop("too late")
+
+    class LowersAndAsks(HookBase):
+        def after_step(self) -> None:
+            if self.trainer.iter == 4:
+                self.trainer.max_iter = 2
+                self.trainer.request_stop("enough", collective=True)
+
+    for hook, steps in ((AsksAtTheEnd(), 10), (LowersAndAsks(), 5)):
+        trainer = Counting()
+        trainer.register_hooks([hook])
+        trainer.train(0, 10)
+        assert trainer.steps == trainer.iter == trainer.max_iter == steps
+
+
+def test_training_again_starts_its_count_anew() -> None:
+    trainer, states = Counting(), []
+    trainer.register_hooks([CallsBefore(lambda: states.append(trainer.state_dict()["iteration"]))])
+    trainer.train(0, 5)
+    trainer.train(2, 3)
+    assert states == [-1, 1]
+
+
+class CallsBefore(HookBase):
+    def __init__(self, call: Any) -> None:
+        self.call = call
+
+    def before_train(self) -> None:
+        self.call()
+
+
+def test_an_interrupt_in_after_train_lets_the_other_hooks_end() -> None:
+    class Interrupted(HookBase):
+        def after_train(self) -> None:
+            raise KeyboardInterrupt
+
+    trainer, hook = Counting(), Recorder()
+    trainer.register_hooks([Interrupted(), hook])
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train(0, 1)
+    assert hook.log[-1] == ("after_train", 1)
 
 
 def test_hooks_put_into_the_list_by_hand_are_bound_and_called() -> None:

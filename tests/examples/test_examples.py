@@ -17,17 +17,27 @@ from typing import Any
 import pytest
 import torch
 
-from drivetrain import DefaultTrainer, get_cfg
+from drivetrain import DatasetCatalog, DefaultTrainer, MetadataCatalog, get_cfg
 from drivetrain.checkpoint import read_checkpoint
 from drivetrain.cli.main import COMMANDS
 from drivetrain.data.formats.synthetic import SyntheticDataset, make_synthetic
 from drivetrain.engine import default_setup
+from drivetrain.engine.hooks import CallbackHook
 from drivetrain.events import EventStorage
 from drivetrain.modeling import MODELS, check_losses, check_outputs
 from drivetrain.structures import Boxes, Instances, pairwise_iou
+from drivetrain.testing import tiny_trainer
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["SEED=3", "DATALOADER.NUM_WORKERS=0", "SOLVER.IMS_PER_BATCH=2", "MODEL.DEVICE=cpu", "SOLVER.WARMUP_ITERS=2"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def on_the_cpu() -> Iterator[None]:
+    """MODEL.DEVICE "auto" is the CPU here, where equal means equal bit for bit."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("drivetrain.runtime.device._count", lambda kind: int(kind == "cpu"))
+        yield
 
 
 def load(name: str) -> ModuleType:
@@ -171,8 +181,6 @@ def test_hooks_record_and_end_the_training(tmp_path: Path) -> None:
 
 
 def test_gradient_norm_is_the_norm() -> None:
-    from drivetrain.testing import tiny_trainer
-
     trainer = tiny_trainer()
     expected = []
 
@@ -180,16 +188,12 @@ def test_gradient_norm_is_the_norm() -> None:
         squares = sum(float(p.grad.double().square().sum()) for p in trainer.model.parameters() if p.grad is not None)
         expected.append(squares**0.5)
 
-    from drivetrain.engine.hooks import CallbackHook
-
     trainer.register_hooks([load("custom_hook").GradientNorm(), CallbackHook(after_backward=norm)])
     trainer.train(0, 3)
     assert [v for v, _ in trainer.storage.history("grad_norm").values()] == pytest.approx(expected, rel=1e-5)
 
 
 def test_time_budget_counts_on_after_a_resume() -> None:
-    from drivetrain.testing import tiny_trainer
-
     hook = load("custom_hook").TimeBudget(1000)
     hook.load_state_dict({"used": 999.9999})
     trainer = tiny_trainer()
@@ -206,9 +210,7 @@ def test_model_by_name_equals_model_as_object(custom_model: ModuleType, tmp_path
     for way in ([], ["--as-object"]):
         folder = tmp_path / f"run{len(weights)}"
         arguments = ["--output", str(folder), "--max-iter", "3", "--images", "8", *way]
-        # The name of a dataset stands for one folder in one process.
-        from drivetrain import DatasetCatalog, MetadataCatalog
-
+        # In one process, the name of a dataset stands for one folder.
         for name in ("grid_train", "grid_val"):
             if name in DatasetCatalog.list():
                 DatasetCatalog.remove(name)
@@ -223,7 +225,8 @@ def grid_batch(boxes: list[list[float]], size: int = 64, scale: float = 1.0) -> 
     """One image with coloured rectangles, which are its objects, of class 0 and 1 in turn."""
     image = torch.full((3, size, size), 90, dtype=torch.uint8)
     for i, (x0, y0, x1, y1) in enumerate(boxes):
-        image[:, int(y0) : int(y1), int(x0) : int(x1)] = torch.tensor([[[230]], [[40]], [[60]]]).roll(i, 0).to(torch.uint8)
+        colour = torch.tensor([230, 40, 60], dtype=torch.uint8).roll(i)
+        image[:, int(y0) : int(y1), int(x0) : int(x1)] = colour[:, None, None]
     classes = torch.arange(len(boxes)) % 2
     instances = Instances((size, size), gt_boxes=Boxes(torch.tensor(boxes)), gt_classes=classes)
     original = int(size * scale)
@@ -291,6 +294,26 @@ def test_python_blocks_compile_and_their_imports_exist(guide: str) -> None:
                 assert hasattr(importlib.import_module(module), name.strip()), f"{guide}: {module}.{name}"
 
 
+def test_readme_python_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The blocks run one after the other as they stand, but for fewer images and iterations."""
+    monkeypatch.chdir(tmp_path)
+    code = "\n".join(blocks("README.md", "python"))
+    for pattern, value in ((r"MAX_ITER = \d+", "MAX_ITER = 2"), (r"train=\d+, val=\d+", "train=8, val=2")):
+        code, count = re.subn(pattern, value, code)
+        assert count == 1, pattern
+    names: dict[str, Any] = {"__name__": "readme"}
+    exec(compile(code, "README.md", "exec"), names)
+    assert "AP50" in names["results"]["bbox"]
+    assert (tmp_path / "output/shapes_run/seen.jpg").is_file()
+    lines = (tmp_path / "output/regression/metrics.json").read_text().splitlines()
+    losses = [entry["loss_square"] for entry in map(json.loads, lines) if "loss_square" in entry]
+    assert losses[-1] < losses[0] / 10
+    assert names["trainer"].iter < 500  # its hook ended it
+    assert capsys.readouterr().out
+
+
 def test_readme_has_code_in_it() -> None:
     assert len(blocks("README.md", "python")) >= 3
     assert len(drivetrain_commands()) >= 6
@@ -323,7 +346,8 @@ def test_files_that_guides_name_exist() -> None:
         text = (ROOT / guide).read_text(encoding="utf-8")
         named = re.findall(r"\]\((?!http|#)([^)#]+)", text)
         missing = [path for path in named if not (ROOT / guide).parent.joinpath(path).exists()]
-        missing += [p for p in re.findall(r"(?:recipes|examples|benchmarks)/[\w/]+\.\w+", text) if not (ROOT / p).exists()]
+        own = re.findall(r"(?<![\w/])(?:recipes|examples|benchmarks)/[\w/]+\.\w+", text)
+        missing += [path for path in own if not (ROOT / path).exists()]
         assert not missing, f"{guide} names files that do not exist: {missing}"
 
 

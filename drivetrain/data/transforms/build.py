@@ -36,13 +36,16 @@ def build_augmentation(cfg: Any, is_train: bool) -> list[Augmentation]:
     augmentations.append(
         ResizeShortestEdge(section.MIN_SIZE_TRAIN, section.MAX_SIZE_TRAIN, section.MIN_SIZE_TRAIN_SAMPLING)
     )
-    if section.RANDOM_FLIP not in ("horizontal", "vertical", "none"):
-        raise ConfigError(f"INPUT.RANDOM_FLIP must be 'horizontal', 'vertical' or 'none', not {section.RANDOM_FLIP!r}")
-    if section.RANDOM_FLIP != "none":
-        horizontal = section.RANDOM_FLIP == "horizontal"
-        augmentations.append(RandomFlip(horizontal=horizontal, vertical=not horizontal))
+    augmentations += _flips(section.RANDOM_FLIP)
     color = section.get("COLOR", {})
     strengths = {kind: color.get(kind.upper(), 0.0) for kind in ("brightness", "contrast", "saturation", "hue")}
     if any(strengths.values()):
         augmentations.append(ColorJitter(**strengths, image_format=section.FORMAT))
     return augmentations
+
+
+def _flips(which: str) -> list[Augmentation]:
+    choices = {"horizontal": (True,), "vertical": (False,), "both": (True, False), "none": ()}
+    if which not in choices:
+        raise ConfigError(f"INPUT.RANDOM_FLIP must be one of {', '.join(map(repr, choices))}, not {which!r}")
+    return [RandomFlip(horizontal=horizontal, vertical=not horizontal) for horizontal in choices[which]]

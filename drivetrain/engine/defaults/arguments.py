@@ -6,7 +6,7 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from drivetrain.errors import did_you_mean
 
@@ -46,6 +46,10 @@ class OverrideParser(argparse.ArgumentParser):
             help="config keys to change, as pairs 'KEY VALUE' or as 'KEY=VALUE'",
         )
 
+    def error(self, message: str) -> NoReturn:
+        """End with exit code 2 and one sentence, without the usage."""
+        self.exit(2, f"{self.prog}: error: {message}; see --help\n")
+
     def parse_known_args(  # type: ignore[override]  # the overloads of the base, in one
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> Any:
@@ -66,15 +70,16 @@ class OverrideParser(argparse.ArgumentParser):
                 continue
             flags.append(token)
             action = self._action(token)
-            count = 0 if "=" in token and token.startswith("--") else _most_values(action)
+            attached = "=" in token if token.startswith("--") else len(token) > 2
+            count = 0 if attached else _most_values(action)
             while count > 0 and tokens and (not tokens[0].startswith("-") or _NUMBER.match(tokens[0])):
                 flags.append(tokens.pop(0))
                 count -= 1
         return flags, overrides
 
     def _action(self, token: str) -> argparse.Action:
-        name = token.split("=", 1)[0] if token.startswith("--") else token
         known = self._option_string_actions
+        name = token.split("=", 1)[0] if token.startswith("--") else token[:2]  # -n5 is -n with the value 5
         matches = [name] if name in known else [flag for flag in known if name[:2] == "--" and flag.startswith(name)]
         if len(matches) != 1 and len({id(known[m]) for m in matches}) != 1:
             self.error(f"unrecognized argument {token!r}{did_you_mean(name, known)}")

@@ -75,6 +75,7 @@ class DefaultPredictor:
             overrides: config keys to change, as ``KEY=VALUE``.
         """
         cfg, names = config_of_checkpoint(str(path), get_cfg())
+        cfg.DATASETS.TEST = ()  # the names are those of the checkpoint, whatever is registered here
         cfg.MODEL.WEIGHTS = str(path)
         cfg.MODEL.DEVICE = "auto"
         cfg.MODEL.NUM_CLASSES = cfg.MODEL.NUM_CLASSES or len(names)
@@ -101,7 +102,7 @@ class DefaultPredictor:
             return next(self._predict(iter([original_image]), 1))
         if isinstance(original_image, (list, tuple)):
             return list(self._predict(iter(original_image), batch_size))
-        if isinstance(original_image, Iterable):
+        if isinstance(original_image, Iterable) and not isinstance(original_image, (torch.Tensor, bytes, dict)):
             return self._predict(iter(original_image), batch_size)
         raise UserInputError(_not_an_image(original_image))
 
@@ -118,7 +119,7 @@ class DefaultPredictor:
             if batch:
                 yield from self._run(batch)
 
-    @torch.inference_mode()
+    @torch.no_grad()  # inference_mode would give tensors that users cannot change in place
     def _run(self, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
         outputs: list[dict[str, Any]] = self.model(batch)
         return outputs
@@ -154,11 +155,12 @@ class DefaultPredictor:
         for dataset in as_names(self.cfg.DATASETS.TEST):
             metadata = MetadataCatalog.get(dataset)
             if metadata.get("thing_classes") is None and names:
-                metadata.thing_classes = names
+                return Metadata(**{**metadata.as_dict(), "thing_classes": names})  # the catalog's stays as it is
             return metadata
         return Metadata("predictor", **({"thing_classes": names} if names else {}))
 
 
 def _not_an_image(value: Any) -> str:
-    shown = f"an array of shape {value.shape} and type {value.dtype}" if isinstance(value, np.ndarray) else repr(value)
+    kind = {np.ndarray: "an array", torch.Tensor: "a tensor"}.get(type(value), "")
+    shown = f"{kind} of shape {tuple(value.shape)} and type {value.dtype}" if kind else f"{value!r:.80}"
     return f"{shown} is no image: give an array of shape (H, W, 3) and type uint8 in BGR order, a path or a PIL image"

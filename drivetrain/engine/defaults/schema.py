@@ -146,7 +146,9 @@ class Input:
     MAX_SIZE_TRAIN: int = option(1333, "The longer side is at most this in training, pixels.", min=1)
     MIN_SIZE_TEST: int = option(800, "Length of the shorter side in testing; 0 leaves the size alone.", min=0)
     MAX_SIZE_TEST: int = option(1333, "The longer side is at most this in testing, pixels.", min=1)
-    RANDOM_FLIP: Literal["horizontal", "vertical", "none"] = option("horizontal", "Flip half of the images.")
+    RANDOM_FLIP: Literal["horizontal", "vertical", "both", "none"] = option(
+        "horizontal", "Flip half of the images; both flips each way on its own."
+    )
     CROP: Crop = section(Crop)
     COLOR: Color = section(Color)
     MASK_FORMAT: Literal["polygon", "bitmask"] = option("polygon", "How training masks are held.")

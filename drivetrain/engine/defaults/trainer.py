@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import weakref
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from drivetrain.checkpoint import DetectionCheckpointer
+from drivetrain.checkpoint import DetectionCheckpointer, unwrap_model
 from drivetrain.config import CfgNode
 from drivetrain.data import build_detection_test_loader, build_detection_train_loader
 from drivetrain.engine import hooks
 from drivetrain.engine.state import capture, restore
-from drivetrain.engine.train_loop import HookBase, SimpleTrainer, TrainerBase
+from drivetrain.engine.train_loop import HookBase, SimpleTrainer, TrainerBase, device_of
 from drivetrain.errors import ConfigError
 from drivetrain.evaluation import (
     DatasetEvaluator,
     build_evaluator,
-    inference_on_dataset,
-    print_csv_format,
-    results_table,
     verify_results,
 )
 from drivetrain.modeling import build_model
@@ -30,9 +27,11 @@ from drivetrain.runtime import comm
 from drivetrain.runtime.logging import setup_logger
 from drivetrain.solver import build_lr_scheduler, build_optimizer
 
+from .checks import check_classes, check_pairs
 from .config import resolve_lengths
-from .data import as_names, class_names, resolve_config, samples_of
+from .data import FromStart, as_names, class_names, register_datasets, resolve_config, samples_of, with_classes
 from .delegation import Delegated
+from .evaluation import evaluate_all
 from .resume import ResumePlan
 from .scaling import scale_to_ranks
 from .setup import create_ddp_model, default_writers
@@ -66,7 +65,7 @@ class DefaultTrainer(_Constructible):
         optimizer: an optimizer over the model's parameters.
         scheduler: a torch scheduler, stepped once an iteration.
         train_loader: an iterable of batches.
-        test_loaders: one loader for each evaluator.
+        test_loaders: used instead of ``build_test_loader``, one for each evaluator or dataset.
         evaluators: used instead of ``build_evaluator``; with ``test_loaders`` no dataset need be registered.
         hooks: appended to the default hooks, before the writer.
         writers: used instead of ``build_writers()``.
@@ -114,8 +113,15 @@ class DefaultTrainer(_Constructible):
     ) -> None:
         if not logging.getLogger("drivetrain").isEnabledFor(logging.INFO):
             setup_logger(distributed_rank=comm.get_rank())
-        cfg = self.auto_scale_workers(resolve_config(cfg), comm.get_world_size())
-        model = self.build_model(cfg) if model is None else model
+        needed = ["TRAIN"] if train_loader is None and self._keeps("build_train_loader") else []
+        if (test_loaders is None or evaluators is None) and self._keeps("test", "build_test_loader", "build_evaluator"):
+            needed.append("TEST")
+        cfg = self.auto_scale_workers(resolve_config(cfg, needed), comm.get_world_size())
+        check_pairs(cfg, test_loaders, evaluators)
+        if model is None:
+            model = self.build_model(cfg)
+            if self._keeps("build_model"):
+                check_classes(cfg)
         train_loader = self.build_train_loader(cfg) if train_loader is None else train_loader
         cfg = resolve_lengths(cfg, samples_of(train_loader))
         cfg.freeze()
@@ -146,6 +152,11 @@ class DefaultTrainer(_Constructible):
         self._test_loaders = test_loaders
         self.register_hooks(self.build_hooks())
 
+    @classmethod
+    def _keeps(cls, *names: str) -> bool:
+        """Whether a subclass overrides none of these methods."""
+        return all(inspect.getattr_static(cls, n) is inspect.getattr_static(DefaultTrainer, n) for n in names)
+
     # The step
 
     @property
@@ -173,7 +184,7 @@ class DefaultTrainer(_Constructible):
             super().after_step()
             return
         inner._stop_reason = self._stop_reason
-        if inner._recorder.pending:
+        if inner.__dict__.get("_recorder") is not None and inner._recorder.pending:
             inner.read_device()
             self.max_iter = inner.max_iter
         TrainerBase.after_step(self)
@@ -190,7 +201,10 @@ class DefaultTrainer(_Constructible):
             CheckpointError: a file is missing, damaged or of another model; nothing was changed then.
         """
         self.restored_parts = ()
+        continued = resume and self.checkpointer.has_checkpoint()
         loaded = self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
+        if not self.restored_parts and continued and "iteration" in loaded:
+            self.start_iter = loaded["iteration"] + 1  # of a checkpointer that was made without the trainer
         if self.restored_parts:
             self.start_iter = self.iter + 1
             ResumePlan.of(self, self.checkpointer.get_checkpoint_file(), loaded.get("metadata", {})).log()
@@ -199,21 +213,22 @@ class DefaultTrainer(_Constructible):
         """Train from ``start_iter`` to ``max_iter``.
 
         Returns:
-            The last evaluation's results: a nested dict, by dataset when there are several; None without any.
+            The last evaluation's results: a nested dict, by dataset when there are several; empty or None without any.
         """
         self._check_evaluation()
         super().train(self.start_iter, self.max_iter)
-        expected = self.cfg.TEST.EXPECTED_RESULTS
-        if expected and comm.is_main_process():
-            if self._last_eval_results is None:
-                raise ConfigError("TEST.EXPECTED_RESULTS is set, but nothing was evaluated: set DATASETS.TEST")
-            verify_results(self.cfg, self._last_eval_results)
+        if self.cfg.TEST.EXPECTED_RESULTS and comm.is_main_process():
+            verify_results(self.cfg, self._last_eval_results or {})
         return self._last_eval_results
 
     def _check_evaluation(self) -> None:
         """Find out before iteration 0 that an evaluation could not run."""
-        if self._evaluators is None:
-            for name in as_names(self.cfg.DATASETS.TEST):
+        evaluated = any(isinstance(hook, hooks.EvalHook) for hook in self._hooks)
+        names = as_names(self.cfg.DATASETS.TEST)
+        if self.cfg.TEST.EXPECTED_RESULTS and self._keeps("test") and not (evaluated and (names or self._evaluators)):
+            raise ConfigError("TEST.EXPECTED_RESULTS is set, but nothing is evaluated: set DATASETS.TEST")
+        if self._evaluators is None and evaluated and self._keeps("test"):
+            for name in names:
                 evaluator = self.build_evaluator(self.cfg, name)
                 if callable(check := getattr(evaluator, "check", None)):
                     check()
@@ -238,6 +253,7 @@ class DefaultTrainer(_Constructible):
             The results by task (``{"bbox": {"AP": ...}}``); by dataset and task with several datasets. Empty on
             ranks other than 0.
         """
+        register_datasets(cfg)
         names = as_names(cfg.DATASETS.TEST)
         given = [evaluators] if isinstance(evaluators, DatasetEvaluator) else evaluators
         if given is not None and len(given) != len(names):
@@ -246,18 +262,20 @@ class DefaultTrainer(_Constructible):
             (name, cls.build_test_loader(cfg, name), given[i] if given else cls.build_evaluator(cfg, name))
             for i, name in enumerate(names)
         )
-        return _evaluate_all(model, pairs)
+        return evaluate_all(model, pairs)
 
     def _evaluate(self) -> Any:
-        model = self.checkpointer.model
+        model = unwrap_model(self.model)
+        cfg, loaders, evaluators = self.cfg, self._test_loaders, self._evaluators
         with self._weights_for_evaluation():
-            if self._evaluators is None:
-                results = self.test(self.cfg, model)
+            if loaders is None and evaluators is None:
+                results = self.test(cfg, model)
             else:
-                names = as_names(self.cfg.DATASETS.TEST)
-                loaders = self._test_loaders or [self.build_test_loader(self.cfg, name) for name in names]
+                names = as_names(cfg.DATASETS.TEST)
+                loaders = [self.build_test_loader(cfg, name) for name in names] if loaders is None else loaders
                 names = names if len(names) == len(loaders) else tuple(f"test{i}" for i in range(len(loaders)))
-                results = _evaluate_all(model, zip(names, loaders, self._evaluators, strict=True))
+                evaluators = [self.build_evaluator(cfg, n) for n in names] if evaluators is None else evaluators
+                results = evaluate_all(model, zip(names, loaders, evaluators, strict=True))
         self._last_eval_results = results
         return results
 
@@ -275,9 +293,7 @@ class DefaultTrainer(_Constructible):
             hooks.IterationTimer(),
             hooks.LRScheduler(metric=cfg.SOLVER.PLATEAU.METRIC or None),
             hooks.EMA(cfg.SOLVER.EMA.DECAY) if cfg.SOLVER.EMA.ENABLED else None,
-            hooks.PreciseBN(cfg.TEST.EVAL_PERIOD, self.model, self.build_train_loader(cfg), precise_bn.NUM_ITER)
-            if precise_bn.ENABLED and hooks.PreciseBN.applies_to(self.model)
-            else None,
+            self._precise_bn() if precise_bn.ENABLED and hooks.PreciseBN.applies_to(self.model) else None,
         ]
         if comm.is_main_process():
             keep = cfg.SOLVER.CHECKPOINT_KEEP or None
@@ -295,6 +311,12 @@ class DefaultTrainer(_Constructible):
             result.append(hooks.PeriodicWriter(list(writers), period=20))
         return result
 
+    def _precise_bn(self) -> HookBase:
+        """PreciseBN, with a loader of its own: it must not take batches away from the training."""
+        cfg = self.cfg
+        loader = FromStart(self.build_train_loader(cfg), self.data_loader)
+        return hooks.PreciseBN(cfg.TEST.EVAL_PERIOD, self.model, loader, cfg.TEST.PRECISE_BN.NUM_ITER)
+
     def build_writers(self) -> list[EventWriter]:
         """Console, ``metrics.json`` and TensorBoard."""
         return default_writers(self.cfg.OUTPUT_DIR, self.max_iter)
@@ -302,7 +324,7 @@ class DefaultTrainer(_Constructible):
     @classmethod
     def build_model(cls, cfg: CfgNode) -> torch.nn.Module:
         """The model of ``cfg.MODEL``, on its device."""
-        model = build_model(resolve_config(cfg))
+        model = build_model(with_classes(cfg))
         if cfg.MODEL.COMPILE:
             model.compile()  # in place: the names in its state stay
         count = sum(p.numel() for p in model.parameters())
@@ -322,16 +344,19 @@ class DefaultTrainer(_Constructible):
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Iterable[Any]:
         """The loader over ``DATASETS.TRAIN``."""
+        register_datasets(cfg)
         return build_detection_train_loader(cfg)
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable[Any]:
         """The loader over one of ``DATASETS.TEST``."""
+        register_datasets(cfg)
         return build_detection_test_loader(cfg, dataset_name)
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
         """The evaluator that the dataset's metadata asks for."""
+        register_datasets(cfg)
         return build_evaluator(cfg, dataset_name)
 
     @staticmethod
@@ -345,6 +370,7 @@ class DefaultTrainer(_Constructible):
         """The loop's and the hooks' state, and under ``_trainer`` that of whatever makes the step."""
         inner = self._step_trainer
         step = capture(self) if inner is None else inner.state_dict()
+        step.pop("hooks", None)  # they are this trainer's
         return {**TrainerBase.state_dict(self), "_trainer": {**step, "iteration": self._finished_iteration()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -359,23 +385,8 @@ class DefaultTrainer(_Constructible):
             self._restored_events = self._step_trainer._restored_events
 
 
-def _evaluate_all(
-    model: torch.nn.Module, parts: Iterable[tuple[str, Iterable[Any], DatasetEvaluator]]
-) -> OrderedDict[str, Any]:
-    """Evaluate on each dataset and log its results; with one dataset, return its results alone."""
-    results: OrderedDict[str, Any] = OrderedDict()
-    for name, loader, evaluator in parts:
-        results[name] = inference_on_dataset(model, loader, evaluator)
-        if comm.is_main_process():
-            logger.info("Evaluation results on %s:\n%s", name, results_table(results[name]))
-            print_csv_format(results[name])
-    if len(results) == 1:
-        return cast("OrderedDict[str, Any]", next(iter(results.values())))
-    return results
-
-
 def _precision_name(cfg: CfgNode, model: torch.nn.Module) -> str:
     """``SOLVER.PRECISION``; the older ``SOLVER.AMP.ENABLED`` means fp16 on CUDA and bf16 elsewhere."""
     if cfg.SOLVER.PRECISION == "fp32" and cfg.SOLVER.AMP.ENABLED:
-        return "fp16" if next(model.parameters()).device.type == "cuda" else "bf16"
+        return "fp16" if device_of(model).type == "cuda" else "bf16"
     return str(cfg.SOLVER.PRECISION)

@@ -47,5 +47,8 @@ def config_of_checkpoint(path: str, base: CfgNode) -> tuple[CfgNode, list[str]]:
     if not text:
         raise CheckpointError(f"{path} holds no config, for it was not saved by a DefaultTrainer: give one as well")
     cfg = base.clone()
+    cfg.set_new_allowed(True)  # keys that the training's script had added
     cfg.merge_from_other_cfg(CfgNode.load_cfg(text))
+    cfg.set_new_allowed(False)
+    cfg.DATASETS.REGISTER.set_new_allowed(True)
     return cfg, list(metadata.get("class_names", []))

@@ -51,7 +51,7 @@ class EarlyStopping(HookBase):
         if self._waited >= self._patience and not finished(self.trainer):
             best = "none" if self._metric.best is None else f"{self._metric.best:.5g}"
             self.trainer.request_stop(
-                f"{self._metric.name} has not been better than {best} in {self._waited} evaluations"
+                f"{self._metric.name} has not been better than {best} in {self._waited} evaluations", collective=True
             )
 
     def state_dict(self) -> dict[str, Any]:

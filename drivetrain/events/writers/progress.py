@@ -5,9 +5,12 @@ from __future__ import annotations
 import datetime
 import logging
 import math
+import random
 import sys
 import time
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 from drivetrain.events.storage import EventStorage
@@ -41,9 +44,10 @@ class ProgressBar(FailSafeWriter):
         self, max_iter: int, window_size: int = 20, *, interval: float = 0.5, console: Console | None = None
     ) -> None:
         super().__init__()
-        from rich.console import Console
+        with _python_random_kept():
+            from rich.console import Console
 
-        self._console = console or Console()
+            self._console = console or Console()
         self._max_iter = max_iter
         self._window_size = window_size
         self._interval = interval
@@ -64,15 +68,18 @@ class ProgressBar(FailSafeWriter):
         self._drawn_at = now
         try:
             self._speed.update(min(storage.iter + 1, self._max_iter), now)
-            display = self._display(storage)
-            if self._live is None:
-                self._start()
-            if self._live is not None:
-                self._live.update(display, refresh=True)
+            with _python_random_kept():
+                self._draw(self._display(storage))
         except Exception:
             self._enabled = False
             self.close()
             raise
+
+    def _draw(self, display: RenderableType) -> None:
+        if self._live is None:
+            self._start()
+        if self._live is not None:
+            self._live.update(display, refresh=True)
 
     def close(self) -> None:
         """Leave the last state on the terminal and give the terminal back."""
@@ -153,6 +160,16 @@ class _Speed:
         if left <= 0:
             return "0:00:00"
         return str(datetime.timedelta(seconds=int(self.seconds * left))) if self.seconds else "-:--:--"
+
+
+@contextmanager
+def _python_random_kept() -> Iterator[None]:
+    """rich draws from Python's generator (``Style`` numbers links by it, already when imported); take it back."""
+    state = random.getstate()
+    try:
+        yield
+    finally:
+        random.setstate(state)
 
 
 def _redirect_handlers(

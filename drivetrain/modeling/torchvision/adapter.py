@@ -125,11 +125,10 @@ class TorchvisionDetector(nn.Module):
                 f"in training every entry of a batch has 'instances' with gt_boxes and gt_classes, but that of "
                 f"{entry.get('file_name', 'an image')} has {instances!r}"
             )
-        boxes, classes = instances.gt_boxes.tensor, instances.gt_classes
-        keep = instances.gt_boxes.nonempty()  # boxes without area have no target
-        if boxes.device.type == "cpu":  # where looking at values waits for nothing
-            self._check_classes(classes, entry)
-            boxes, classes = boxes[keep], classes[keep]
+        if instances.gt_classes.device.type == "cpu":  # where looking at values waits for nothing
+            self._check_classes(instances.gt_classes, entry)
+        keep = instances.gt_boxes.nonempty()  # a box without area has no finite target
+        boxes, classes = instances.gt_boxes.tensor[keep], instances.gt_classes[keep]
         device = self.preprocess.device
         boxes = boxes.to(device, non_blocking=True)
         height, width = instances.image_size

@@ -53,3 +53,11 @@ def test_a_bad_flip() -> None:
     cfg.INPUT.RANDOM_FLIP = "diagonal"
     with pytest.raises(ConfigError, match=r"RANDOM_FLIP.*'diagonal'"):
         build_augmentation(cfg, True)
+
+
+@pytest.mark.parametrize(("which", "ways"), [("both", [True, False]), ("vertical", [False]), ("none", [])])
+def test_flips(which: str, ways: list[bool]) -> None:
+    cfg = get_cfg()
+    cfg.INPUT.RANDOM_FLIP = which
+    flips = [a for a in build_augmentation(cfg, True) if isinstance(a, RandomFlip)]
+    assert [f.horizontal for f in flips] == ways
