@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from drivetrain.engine.defaults.arguments import Parser
 from drivetrain.errors import ConfigError, OutputError
 
 from .options import help_formatter
@@ -23,7 +24,7 @@ example:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    result = argparse.ArgumentParser(
+    result = Parser(
         prog="drivetrain demo",
         description="Draw a small dataset, train a tiny detector on it, evaluate it, and show what it sees in images "
         "that it was not trained on.",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
+
+from drivetrain.engine.defaults.arguments import Parser
 
 from .options import help_formatter
 
@@ -21,7 +22,7 @@ def run(argv: Sequence[str]) -> int:
     Returns:
         0 when all that is needed works, else 1.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="drivetrain doctor",
         description="Say what of this machine works: torch, accelerators, libraries, shared memory, cores.",
         epilog=_EPILOG,

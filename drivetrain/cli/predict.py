@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from drivetrain.engine.defaults.arguments import Parser
 from drivetrain.errors import DatasetError, OutputError, UserInputError
 
 from .folders import undone_on_bad_input
@@ -28,7 +29,7 @@ example:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    result = argparse.ArgumentParser(
+    result = Parser(
         prog="drivetrain predict",
         description="Draw boxes, names and scores of what a checkpoint sees, and write them to predictions.json.",
         epilog=_EPILOG,

@@ -111,7 +111,9 @@ def train(cfg: Any, args: argparse.Namespace) -> Any:
         _check_fresh(cfg.OUTPUT_DIR)
     scope = undone_on_bad_input(cfg.OUTPUT_DIR) if comm.is_main_process() else nullcontext(_nothing)
     with scope as keep:
+        comm.synchronize()  # rank 0 has seen the folder as it was
         default_setup(cfg, args)
+        comm.synchronize()  # each rank has its log file: what rank 0 may take back is complete
         return _evaluate(cfg, args.resume) if args.eval_only else _train(cfg, args.resume, keep)
 
 

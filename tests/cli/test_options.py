@@ -21,12 +21,14 @@ def parsed(*arguments: str) -> argparse.Namespace:
 
 def test_datasets_go_into_the_config_by_absolute_path() -> None:
     cfg = get_cfg()
-    apply_datasets(cfg, parsed("--train-json", "a.json", "--train-images", "im", "--val-json=/b.json", "--val-images=/v"))
+    apply_datasets(
+        cfg, parsed("--train-json", "a.json", "--train-images", "im", "--val-json=/b.json", "--val-images=/v")
+    )
     assert (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST) == (("train",), ("val",))
-    assert cfg.DATASETS.REGISTER == {
+    assert {
         "train": {"format": "coco", "json": os.path.abspath("a.json"), "images": os.path.abspath("im")},
         "val": {"format": "coco", "json": "/b.json", "images": "/v"},
-    }
+    } == cfg.DATASETS.REGISTER
 
 
 def test_nothing_given_changes_nothing() -> None:
@@ -43,9 +45,7 @@ def test_datasets_of_the_config_stay_beside() -> None:
     assert set(cfg.DATASETS.REGISTER) == {"mine", "val"} and cfg.DATASETS.TRAIN == ("mine",)
 
 
-@pytest.mark.parametrize(
-    ("given", "missing"), [("--train-json", "--train-images"), ("--val-images", "--val-json")]
-)
+@pytest.mark.parametrize(("given", "missing"), [("--train-json", "--train-images"), ("--val-images", "--val-json")])
 def test_half_a_dataset_is_refused(given: str, missing: str) -> None:
     with pytest.raises(ConfigError, match=f"{given} is given without {missing}"):
         apply_datasets(get_cfg(), parsed(given, "x"))

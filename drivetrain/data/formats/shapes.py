@@ -1,4 +1,4 @@
-"""Drawing pictures of circles, squares, triangles and stars on cluttered ground, with the exact mask of each."""
+"""Drawing pictures of circles, squares and triangles on cluttered ground, with the exact mask of each."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["SHAPE_NAMES", "Picture", "Shape", "draw_picture"]
 Array = np.ndarray[Any, Any]
 BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 
-SHAPE_NAMES = ("circle", "square", "triangle", "star")
+SHAPE_NAMES = ("circle", "square", "triangle")
 
 MIN_RADIUS, MAX_RADIUS = 9.0, 30.0
-MAX_TURN = math.radians(20)
+MAX_TURN = math.radians(15)
 MOST_SHAPES = 5
 LEAST_VISIBLE = 0.8  # the part of a shape that later ones leave uncovered
 LEAST_CONTRAST = 100.0  # distance of a fill colour from the ground behind it, in RGB levels
@@ -100,15 +100,15 @@ def _ground(rng: np.random.Generator, width: int, height: int) -> Array:
     grid = np.clip(colour + slope + patches, 0, 255).astype(np.uint8)
     image = Image.fromarray(grid).resize((width, height), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(image)
-    for _ in range(int(rng.integers(1, 6))):  # lines, straight and bent
+    for _ in range(int(rng.integers(0, 5))):  # lines, straight and bent
         points = [
             tuple(p) for p in (rng.uniform(-0.1, 1.1, size=(int(rng.integers(2, 4)), 2)) * (width, height)).tolist()
         ]
         draw.line(points, fill=_colour(rng), width=int(rng.integers(1, 4)))
-    for _ in range(int(rng.integers(0, 8))):  # specks, too small to be a shape
+    for _ in range(int(rng.integers(0, 7))):  # specks, too small to be a shape
         x, y, r = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(0.7, 2.5)
         draw.ellipse((x - r, y - r, x + r, y + r), fill=_colour(rng))
-    for _ in range(int(rng.integers(0, 3))):  # open arcs
+    for _ in range(int(rng.integers(0, 2))):  # open arcs
         x, y, r, turn = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(6, 24), rng.uniform(0, 360)
         draw.arc((x - r, y - r, x + r, y + r), turn, turn + rng.uniform(40, 200), fill=_colour(rng), width=2)
     return np.asarray(image).astype(np.float32)
@@ -134,13 +134,10 @@ def _shape_coverage(rng: np.random.Generator, label: int, width: int, height: in
 
 
 def _corners(label: int, turn: float) -> list[tuple[float, float]]:
-    """The corners of a square, triangle or five-pointed star of radius 1 about the origin, upright when not turned."""
-    name = SHAPE_NAMES[label]
-    count = {"square": 4, "triangle": 3, "star": 10}[name]
-    first = turn - math.pi / 2 + (math.pi / 4 if name == "square" else 0.0)  # a tip on top, or a side
-    radii = [1.0, 0.45] * 5 if name == "star" else [1.0] * count
-    angles = [first + 2 * math.pi * i / count for i in range(count)]
-    return [(r * math.cos(a), r * math.sin(a)) for r, a in zip(radii, angles, strict=True)]
+    """The corners of a square or triangle in a circle of radius 1 about the origin, upright when not turned."""
+    count, first = (4, math.pi / 4) if SHAPE_NAMES[label] == "square" else (3, -math.pi / 2)
+    angles = [first + turn + 2 * math.pi * i / count for i in range(count)]
+    return [(math.cos(angle), math.sin(angle)) for angle in angles]
 
 
 def _paint(rng: np.random.Generator, canvas: Array, coverage: Array) -> None:

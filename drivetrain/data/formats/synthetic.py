@@ -1,7 +1,7 @@
 """A small drawn dataset with boxes, masks and keypoints, made when it is needed and equal wherever it is made.
 
-Circles, squares, triangles and stars of any colour, size and turn, partly covering each other, on cluttered and noisy
-ground. It has to be learned, and a detector of under a million parameters learns it on a CPU in minutes.
+Circles, squares and triangles of any colour and size, turned a little, partly covering each other, on cluttered and
+noisy ground. It has to be learned, and a detector of under a million parameters learns it on a CPU in minutes.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from drivetrain.errors import did_you_mean
 
-__all__ = ["OverrideParser", "default_argument_parser"]
+__all__ = ["OverrideParser", "Parser", "default_argument_parser"]
 
 _NUMBER = re.compile(r"-(\d|\.\d|inf\b|nan\b)")
 
@@ -29,7 +29,15 @@ train on two machines:
 """
 
 
-class OverrideParser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one sentence, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with exit code 2."""
+        self.exit(2, f"{self.prog}: error: {message}; see --help\n")
+
+
+class OverrideParser(Parser):
     """A parser with config overrides (``KEY VALUE`` or ``KEY=VALUE``) anywhere among its flags.
 
     The overrides arrive in ``args.opts``, in order; flags after them are still flags, and values such as ``-1e-4``
@@ -45,10 +53,6 @@ class OverrideParser(argparse.ArgumentParser):
             metavar="KEY VALUE",
             help="config keys to change, as pairs 'KEY VALUE' or as 'KEY=VALUE'",
         )
-
-    def error(self, message: str) -> NoReturn:
-        """End with exit code 2 and one sentence, without the usage."""
-        self.exit(2, f"{self.prog}: error: {message}; see --help\n")
 
     def parse_known_args(  # type: ignore[override]  # the overloads of the base, in one
         self, args: Sequence[str] | None = None, namespace: Any = None

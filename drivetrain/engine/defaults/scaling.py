@@ -43,7 +43,7 @@ def scale_to_ranks(cfg: CfgNode, ranks: int) -> CfgNode:
     solver = scaled.SOLVER
     solver.IMS_PER_BATCH = round(solver.IMS_PER_BATCH * scale)
     solver.BASE_LR *= scale
-    solver.STEPS = tuple(round(step / scale) for step in solver.STEPS)
+    solver.STEPS = tuple(dict.fromkeys(round(step / scale) for step in solver.STEPS))
     solver.REFERENCE_WORLD_SIZE = ranks
     lengths = (
         (solver, "MAX_ITER"),
@@ -53,7 +53,7 @@ def scale_to_ranks(cfg: CfgNode, ranks: int) -> CfgNode:
     )
     for node, key in lengths:
         if not isinstance(node[key], str):
-            node[key] = round(node[key] / scale)
+            node[key] = max(round(node[key] / scale), min(node[key], 1))  # 0 stays 0, which means never
     logger.info("Config scaled from %d to %d ranks", reference, ranks)
     if cfg.is_frozen():
         scaled.freeze()

@@ -14,8 +14,9 @@ from drivetrain.checkpoint import DetectionCheckpointer, unwrap_model
 from drivetrain.config import CfgNode
 from drivetrain.data import build_detection_test_loader, build_detection_train_loader
 from drivetrain.engine import hooks
+from drivetrain.engine.precision import device_of
 from drivetrain.engine.state import capture, restore
-from drivetrain.engine.train_loop import HookBase, SimpleTrainer, TrainerBase, device_of
+from drivetrain.engine.train_loop import HookBase, SimpleTrainer, TrainerBase
 from drivetrain.errors import ConfigError
 from drivetrain.evaluation import (
     DatasetEvaluator,
