@@ -77,6 +77,13 @@ class Head:
     """The layers that predict boxes and classes."""
 
     NUM_CONVS: int = option(0, "Convolutions before each prediction; 0 is the model's own number.", min=0)
+    NORM: Literal["", "GN"] = option("", "Norm between the convolutions of RetinaNet's head; GN is group norm.")
+    BATCH_SIZE_PER_IMAGE: int = option(
+        0, "Boxes per image that a two-stage detector's second stage learns from; 0 is the model's own.", min=0
+    )
+    NUM_PROPOSALS: int = option(
+        0, "Boxes per image that a two-stage detector's first stage hands on; 0 is the model's own.", min=0
+    )
 
 
 @dataclass(frozen=True)
