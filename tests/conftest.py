@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from drivetrain.data.catalog import DatasetCatalog, MetadataCatalog
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -17,3 +20,14 @@ def bccd() -> Path:
     if not folder.is_dir():
         pytest.skip("the blood cell images are not beside this checkout")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def forget_datasets() -> Iterator[None]:
+    """Forget the datasets that a test registered: names belong to the process, and other tests use the same ones."""
+    names, metadata = DatasetCatalog.list(), MetadataCatalog.list()
+    yield
+    for name in set(DatasetCatalog.list()) - set(names):
+        DatasetCatalog.remove(name)
+    for name in set(MetadataCatalog.list()) - set(metadata):
+        MetadataCatalog.remove(name)

