@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=help_formatter(),
     )
     result.add_argument("--output", default="demo_output", metavar="DIR", help="where everything goes (%(default)s)")
-    result.add_argument("--max-iter", type=int, default=1150, metavar="N", help="iterations of training (%(default)s)")
+    result.add_argument("--max-iter", type=int, default=1000, metavar="N", help="iterations of training (%(default)s)")
     result.add_argument("--images", type=int, default=2000, metavar="N", help="images to train on (%(default)s)")
     result.add_argument("--seed", type=int, default=0, help="seed of dataset and training (%(default)s)")
     return result
