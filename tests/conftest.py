@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,18 @@ def bccd() -> Path:
     if not folder.is_dir():
         pytest.skip("the blood cell images are not beside this checkout")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def leave_no_logger() -> Iterator[None]:
+    """Take back what a test made of the package's logger, so that later tests print nothing."""
+    yield
+    logger = logging.getLogger("drivetrain")
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+    logger.setLevel(logging.NOTSET)
+    logger.propagate = True
 
 
 @pytest.fixture(autouse=True)
