@@ -16,7 +16,7 @@ COMMANDS = {
     "train": "train a model on your images",
     "eval": "evaluate a checkpoint",
     "predict": "draw what a checkpoint sees in images",
-    "demo": "make a small dataset, train on it, evaluate, and show the result (3 minutes)",
+    "demo": "make a small dataset, train on it, evaluate, and show the result (some minutes)",
     "config": "show the config keys, or a config in full",
     "doctor": "say what of this machine works",
 }
