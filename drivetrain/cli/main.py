@@ -8,14 +8,18 @@ import sys
 from collections.abc import Sequence
 
 from drivetrain._version import __version__
-from drivetrain.errors import UserInputError, did_you_mean
+from drivetrain.errors import TrainingError, UserInputError, did_you_mean
 
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
     "train": "train a model on your images",
+    "resume": "continue a training that was interrupted",
+    "extend": "continue a training to more iterations",
+    "finetune": "start a training from the weights of another one",
     "eval": "evaluate a checkpoint",
     "predict": "draw what a checkpoint sees in images",
+    "replay": "make the step again whose loss was not finite",
     "demo": "make a small dataset, train on it, evaluate, and show the result (some minutes)",
     "config": "show the config keys, or a config in full",
     "doctor": "say what of this machine works",
@@ -36,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments (default: those of the process).
 
     Returns:
-        The exit code: 0, or 2 when something that was given is wrong, or 130 after Ctrl-C.
+        The exit code: 0, 1 when a training cannot go on, 2 when something that was given is wrong, 75 after a
+        checkpoint was saved for 'drivetrain resume', or 130 after Ctrl-C.
     """
     try:
         return _run(argv)
@@ -69,6 +74,9 @@ def _run(argv: Sequence[str] | None) -> int:
     except UserInputError as error:
         print(f"drivetrain {command}: error: {error}", file=sys.stderr)
         return 2
+    except TrainingError as error:  # its traceback is in the log
+        print(f"drivetrain {command}: error: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"\ndrivetrain {command}: interrupted", file=sys.stderr)
         return 130

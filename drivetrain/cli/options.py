@@ -9,7 +9,7 @@ from typing import Any
 
 from drivetrain.errors import ConfigError
 
-__all__ = ["add_dataset_options", "add_file_options", "apply_datasets", "help_formatter"]
+__all__ = ["add_dataset_options", "add_file_options", "add_time_limit", "apply_datasets", "help_formatter"]
 
 
 def help_formatter() -> Any:
@@ -22,6 +22,16 @@ def help_formatter() -> Any:
 def add_file_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--config-file``."""
     parser.add_argument("--config-file", default="", metavar="FILE", help="path to a config file (yaml)")
+
+
+def add_time_limit(parser: argparse.ArgumentParser) -> None:
+    """Add ``--time-limit``."""
+    parser.add_argument(
+        "--time-limit",
+        type=float,
+        metavar="SECONDS",
+        help="save and exit with code 75 after so long, as at SIGTERM or Ctrl-C; 'drivetrain resume' goes on",
+    )
 
 
 def add_dataset_options(parser: argparse.ArgumentParser, splits: Sequence[str] = ("train", "val")) -> None:

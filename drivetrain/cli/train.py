@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Literal
 
 from drivetrain.engine.defaults.arguments import default_argument_parser
 from drivetrain.errors import ConfigError
 
 from .folders import undone_on_bad_input
-from .options import add_dataset_options, apply_datasets, help_formatter
+from .options import add_dataset_options, add_time_limit, apply_datasets, help_formatter
 
-__all__ = ["build_config", "run", "train"]
+__all__ = ["Begin", "build_config", "run", "start", "train"]
+
+Begin = Literal["load", "resume_or_load", "resume", "extend", "finetune"]
 
 _EPILOG = """\
 examples:
@@ -38,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     result.prog = "drivetrain train"
     result.description = "Train a model on your images."
     result.formatter_class = help_formatter()
+    add_time_limit(result)
     add_dataset_options(result)
     group = result.add_argument_group("short ways to config keys")
     group.add_argument("--model", metavar="NAME", help="MODEL.NAME; without a config file, chooses good settings too")
@@ -82,6 +86,12 @@ def run(argv: Sequence[str]) -> int:
     """Run the command; see :func:`drivetrain.cli.main.main` for the exit code."""
     args = parser().parse_args(argv)
     cfg = build_config(args)
+    start(cfg, args, "resume_or_load" if args.resume else "load")
+    return 0
+
+
+def start(cfg: Any, args: argparse.Namespace, begin: Begin) -> None:
+    """Start the processes that were asked for, and train in them; see :func:`train`."""
     from drivetrain.engine.launcher import launch
 
     launch(
@@ -90,13 +100,18 @@ def run(argv: Sequence[str]) -> int:
         num_machines=args.num_machines,
         machine_rank=args.machine_rank,
         dist_url=args.dist_url,
-        args=(cfg, args),
+        args=(cfg, args, begin),
     )
-    return 0
 
 
-def train(cfg: Any, args: argparse.Namespace) -> Any:
+def train(cfg: Any, args: argparse.Namespace, begin: Begin = "load") -> Any:
     """Train (or, with ``--eval-only``, evaluate) in this process, then show what came out.
+
+    Args:
+        cfg: the config.
+        args: the command line.
+        begin: how the training begins: ``"load"`` (at iteration 0, from ``MODEL.WEIGHTS`` if there are any), or a
+            method of DefaultTrainer.
 
     Returns:
         The evaluation's results.
@@ -107,14 +122,16 @@ def train(cfg: Any, args: argparse.Namespace) -> Any:
     from drivetrain.engine.defaults.setup import default_setup
     from drivetrain.runtime import comm
 
-    if not (args.resume or args.eval_only):
+    if begin in ("load", "finetune") and not args.eval_only:
         _check_fresh(cfg.OUTPUT_DIR)
     scope = undone_on_bad_input(cfg.OUTPUT_DIR) if comm.is_main_process() else nullcontext(_nothing)
     with scope as keep:
         comm.synchronize()  # rank 0 has seen the folder as it was
         default_setup(cfg, args)
         comm.synchronize()  # each rank has its log file: what rank 0 may take back is complete
-        return _evaluate(cfg, args.resume) if args.eval_only else _train(cfg, args.resume, keep)
+        if args.eval_only:
+            return _evaluate(cfg, begin != "load")
+        return _train(cfg, begin, getattr(args, "time_limit", None), keep)
 
 
 def _nothing() -> None:
@@ -134,23 +151,26 @@ def _evaluate(cfg: Any, resume: bool) -> Any:
     return evaluate(cfg)
 
 
-def _train(cfg: Any, resume: bool, keep: Callable[[], None]) -> Any:
+def _train(cfg: Any, begin: Begin, time_limit: float | None, keep: Callable[[], None]) -> Any:
     """Train and show what came out; ``keep`` is called once training has begun."""
     from drivetrain.engine.defaults.trainer import DefaultTrainer
-    from drivetrain.engine.hooks import CallbackHook
+    from drivetrain.engine.hooks import CallbackHook, PreemptionCheckpointer
     from drivetrain.runtime import comm
 
     from .report import show_results
 
     trainer = DefaultTrainer(cfg)
-    trainer.resume_or_load(resume=resume)
-    if trainer.start_iter >= trainer.max_iter:
-        raise ConfigError(
-            f"no iteration is left: the checkpoint in {cfg.OUTPUT_DIR} has finished iteration {trainer.start_iter - 1} "
-            f"and SOLVER.MAX_ITER is {trainer.max_iter}; set SOLVER.MAX_ITER higher to go on, or add --eval-only to "
-            "evaluate it"
-        )
-    trainer.register_hooks([CallbackHook(before_train=lambda _: keep())])
+    if begin == "finetune":
+        trainer.finetune(cfg.MODEL.WEIGHTS)
+    elif begin == "extend":
+        trainer.extend()
+    elif begin == "resume" or (begin == "resume_or_load" and trainer.checkpointer.has_checkpoint()):
+        trainer.resume()
+    else:
+        trainer.resume_or_load(resume=begin == "resume_or_load")
+    command = shlex.join(["drivetrain", "resume", cfg.OUTPUT_DIR])
+    preemption = PreemptionCheckpointer(trainer.checkpointer, time_limit, command=command)
+    trainer.register_hooks([CallbackHook(before_train=lambda _: keep()), preemption])
     if comm.is_main_process() and sys.stdout.isatty():
         trainer.register_hooks([_progress(trainer.max_iter)])
     results = trainer.train()
@@ -165,8 +185,8 @@ def _check_fresh(output_dir: str) -> None:
 
     if CheckpointFolder(output_dir).files():
         raise ConfigError(
-            f"OUTPUT_DIR={output_dir!r} holds the checkpoints of a training: add --resume to continue it, or choose "
-            "another folder with --output"
+            f"OUTPUT_DIR={output_dir!r} holds the checkpoints of a training: continue it with 'drivetrain resume "
+            f"{output_dir}', or choose another folder with --output"
         )
 
 

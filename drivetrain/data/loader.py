@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, Protocol
 
 import torch
@@ -161,6 +162,16 @@ class TrainLoader:
         self._consumed += 1
         return batch
 
+    def batch(self, number: int) -> Any:
+        """This rank's part of global batch ``number``, made in this process; the place in the stream stays as it is.
+
+        Raises:
+            DatasetError: a sample could not be made.
+        """
+        order, rank, world_size = self._tasks.order, self._tasks.rank, self._tasks.world_size
+        indices, positions = next(order.local_batches(number, rank, world_size))
+        return unwrapped(self._source.__getitems__(Task(order.seed, indices, positions)))
+
     def seek(self, batch: int) -> None:
         """Continue at global batch ``batch`` (0 is the beginning); takes no time and decodes no image."""
         if batch < 0:
@@ -265,6 +276,17 @@ class InferenceLoader(DataLoader[Any]):
             worker_init_fn=init_worker,
             generator=torch.Generator(),
         )
+
+    def batch(self, number: int) -> Any:
+        """Batch ``number`` of this rank, made in this process; an IndexError after the last one.
+
+        Raises:
+            DatasetError: a sample could not be made.
+        """
+        indices = next(islice(iter(self.batch_sampler), number, None), None)  # type: ignore[arg-type]
+        if indices is None:
+            raise IndexError(f"there is no batch {number}: this rank has {len(self)}")
+        return unwrapped(self.collate_fn(self.dataset.__getitems__(indices)))  # type: ignore[attr-defined]
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """The batches; DatasetError when a sample cannot be made."""

@@ -55,8 +55,8 @@ class AMPTrainer(SimpleTrainer):
         self.precision = precision
         self.log_grad_scaler = log_grad_scaler
 
-    def step(self) -> None:
+    def step(self) -> bool:
         """Update the weights; record the scale if asked to."""
         if self.log_grad_scaler:
             self.storage.put_scalar("[metric]grad_scaler", self.grad_scaler.get_scale())
-        super().step()
+        return super().step()

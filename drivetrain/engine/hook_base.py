@@ -7,6 +7,8 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from drivetrain.errors import TrainingError
+
 __all__ = ["POINTS", "HookBase", "HookList"]
 
 logger = logging.getLogger(__name__)
@@ -88,11 +90,24 @@ class HookList(list[Any]):
         for point in POINTS:
             setattr(self, point, [getattr(h, point) for h in self if _overrides(h, point)])
 
+    def register(self, hooks: Iterable[Any], trainer: Any) -> None:
+        """Append hooks and give them their trainer; None is left out.
+
+        Raises:
+            TrainingError: something in it is no hook.
+        """
+        given = [hook for hook in hooks if hook is not None]
+        for hook in given:
+            if not isinstance(hook, HookBase):
+                raise TrainingError(f"{hook!r} is no hook: derive its class from HookBase")
+            # A weak reference, for the trainer holds its hooks and would else live until garbage is collected.
+            hook.trainer = weakref.proxy(trainer)
+        self.extend(given)
+
     def bind(self, trainer: Any) -> None:
         """Give hooks that were put into the list by hand their trainer, and see methods that were replaced since."""
         for hook in self:
             if hook.trainer is None:
-                # A weak reference, for the trainer holds its hooks and would else live until garbage is collected.
                 hook.trainer = weakref.proxy(trainer)
         self.refresh()
 

@@ -10,16 +10,18 @@ import torch
 
 from drivetrain.errors import TrainingError
 
-__all__ = ["BFloat16", "Float16", "Precision", "build_precision", "device_of"]
+__all__ = ["BFloat16", "Float16", "Precision", "build_precision", "device_of", "non_finite"]
 
 
 class Precision:
     """Single precision: the step as PyTorch does it. Subclasses change the parts they need.
 
     Attributes:
+        name: as :func:`build_precision` takes it.
         scales_gradients: whether an own gradient scaler skips steps with infinite gradients.
     """
 
+    name = "fp32"
     scales_gradients = False
 
     def context(self) -> AbstractContextManager[Any]:
@@ -64,6 +66,8 @@ class _Autocast(Precision):
 class BFloat16(_Autocast):
     """Forward in bfloat16; its range is that of float32, so that no scaler is needed."""
 
+    name = "bf16"
+
     def __init__(self, device_type: str) -> None:
         super().__init__(device_type, torch.bfloat16)
 
@@ -77,6 +81,7 @@ class Float16(_Autocast):
         dtype: the type of autocast.
     """
 
+    name = "fp16"
     scales_gradients = True
 
     def __init__(
@@ -143,3 +148,19 @@ def device_of(model: torch.nn.Module) -> torch.device:
     """The device of a model's first parameter; the CPU for a model without any."""
     parameter = next(model.parameters(), None)
     return torch.device("cpu") if parameter is None else parameter.device
+
+
+def non_finite(grads: list[torch.Tensor]) -> torch.Tensor | None:
+    """A one-element tensor, 1 where any gradient has an infinite or NaN element; None without gradients.
+
+    It is the check of ``torch.amp.GradScaler``: one pass and, on a GPU, one kernel for all gradients.
+    """
+    if not grads:
+        return None
+    device = grads[0].device
+    if device.type in ("cpu", "cuda") and all(g.device == device and g.layout == torch.strided for g in grads):
+        found = torch.zeros((), device=device)
+        torch._amp_foreach_non_finite_check_and_unscale_(grads, found, torch.ones((), device=device))
+        return found
+    values = (g.coalesce().values() if g.is_sparse else g for g in grads)
+    return torch.stack([(~torch.isfinite(v).all()).float().to(device) for v in values]).amax()

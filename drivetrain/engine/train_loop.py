@@ -15,12 +15,12 @@ Everything a training does, in the order it does it::
 from __future__ import annotations
 
 import logging
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
+from math import isfinite
 from time import perf_counter
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -28,8 +28,11 @@ from drivetrain.errors import TrainingError
 from drivetrain.events.storage import EventStorage, get_event_storage, has_event_storage
 
 from .hook_base import HookBase, HookList
-from .losses import FiniteGuard, LossRecorder, NonFinitePolicy, mean_losses, sum_losses, world_size
+from .losses import FiniteGuard, LossRecorder, NonFinitePolicy, Rewind, mean_losses, sum_losses, world_size
 from .precision import Precision, build_precision, device_of
+
+if TYPE_CHECKING:
+    from .bad_batch import BadBatchWriter
 
 __all__ = ["HookBase", "SimpleTrainer", "TrainerBase"]
 
@@ -51,36 +54,21 @@ class TrainerBase:
 
     def __init__(self) -> None:
         self._hooks = []
-        self.iter = 0
-        self.start_iter = 0
-        self.max_iter = 0
+        self.iter = self.start_iter = self.max_iter = 0
 
     @property
     def _hooks(self) -> HookList:
-        hooks = self.__dict__.get("_hook_list")
-        if hooks is None:  # a subclass that never called __init__
-            hooks = self.__dict__["_hook_list"] = HookList()
-        return cast(HookList, hooks)
+        if "_hook_list" not in self.__dict__:  # a subclass that never called __init__
+            self._hooks = []
+        return cast(HookList, self.__dict__["_hook_list"])
 
     @_hooks.setter
     def _hooks(self, hooks: Iterable[HookBase]) -> None:
         self.__dict__["_hook_list"] = HookList(hooks)
 
     def register_hooks(self, hooks: Sequence[HookBase | None]) -> None:
-        """Append hooks; they are called in the order of registration.
-
-        Args:
-            hooks: the hooks; None is left out.
-
-        Raises:
-            TrainingError: something in it is no hook.
-        """
-        given = [hook for hook in hooks if hook is not None]
-        for hook in given:
-            if not isinstance(hook, HookBase):
-                raise TrainingError(f"{hook!r} is no hook: derive its class from HookBase")
-            hook.trainer = weakref.proxy(self)
-        self._hooks.extend(given)
+        """Append hooks, called in the order of registration; None is left out, what is no hook a TrainingError."""
+        self._hooks.register(hooks, self)
 
     # The loop
 
@@ -94,11 +82,7 @@ class TrainerBase:
         self.max_iter = max_iter
         self._finished = start_iter - 1
         if start_iter >= max_iter:
-            logger.warning(
-                "No iteration is left: training would start at %d and ends at max_iter=%d",
-                start_iter,
-                max_iter,
-            )
+            logger.warning("No iteration is left: training would start at %d, max_iter is %d", start_iter, max_iter)
         error: BaseException | None = None
         with EventStorage(start_iter) as self.storage:
             try:
@@ -120,15 +104,9 @@ class TrainerBase:
                     logger.exception("Exception during training:")
                 raise
             finally:
-                self._end(error)
-
-    def _end(self, error: BaseException | None) -> None:
-        try:
-            self.after_train()
-        except Exception:
-            if error is None:
-                raise
-            # It is logged; the error that ended the training is the one to see.
+                # An error in it is logged, but the error that ended the training is the one to see.
+                with suppress(Exception) if error else nullcontext():
+                    self.after_train()
 
     def request_stop(self, reason: str, *, collective: bool = False) -> None:
         """End the training cleanly after the current iteration; ``collective`` says that every rank asks for it now."""
@@ -203,8 +181,10 @@ class SimpleTrainer(TrainerBase):
         accumulate: batches per iteration; gradients are those of their mean loss, DDP reduces them once.
         precision: ``"fp32"``, ``"bf16"``, ``"fp16"``, ``"auto"`` or a :class:`Precision`.
         clip_gradients: called with the optimizer when gradients are unscaled, before it steps.
-        non_finite: ``"raise"`` or ``"skip"``, see :class:`FiniteGuard`.
+        non_finite: ``"raise"``, ``"skip"`` or ``"rewind"``, see :class:`FiniteGuard`; the last one needs an
+            attribute ``checkpointer``.
         metric_period: with several ranks or an accelerator, the iterations between two readings of the device.
+        bad_batches: saves the batches of steps whose loss or gradient is not finite, to be replayed.
     """
 
     _stop_reason: str | None = None  # why this rank asks to end the training
@@ -223,6 +203,7 @@ class SimpleTrainer(TrainerBase):
         clip_gradients: Callable[[torch.optim.Optimizer], None] | None = None,
         non_finite: NonFinitePolicy = "raise",
         metric_period: int = 20,
+        bad_batches: BadBatchWriter | None = None,
     ) -> None:
         super().__init__()
         if accumulate < 1:
@@ -237,8 +218,10 @@ class SimpleTrainer(TrainerBase):
         self.accumulate = accumulate
         self.clip_gradients = clip_gradients
         self.metric_period = metric_period
-        self._numerics = build_precision(precision, device_of(model))
-        self._guard = FiniteGuard(non_finite, distributed=world_size() > 1)
+        self.bad_batches = bad_batches
+        device = device_of(model)
+        self._numerics = build_precision(precision, device)
+        self._guard = FiniteGuard(non_finite, distributed=world_size() > 1, memory=metric_period, device=device)
         self._recorder = LossRecorder(self._guard, world_size())
         self._data_iterator: Iterator[Any] | None = None
 
@@ -263,11 +246,21 @@ class SimpleTrainer(TrainerBase):
 
     # The step
 
+    def train(self, start_iter: int, max_iter: int) -> None:
+        """Run iterations ``start_iter`` to ``max_iter - 1``; see :meth:`TrainerBase.train`."""
+        while True:
+            try:
+                return super().train(start_iter, max_iter)
+            except Rewind as request:  # noqa: PERF203 - one for each rewind
+                from .state import rewind
+
+                start_iter, max_iter = rewind(self, request), self.max_iter
+
     def run_step(self) -> None:
         """Fetch, forward, backward and step: one iteration, which is one optimizer step.
 
         Raises:
-            NonFiniteLossError: the loss is not finite; weights and optimizer state are as before the step.
+            NonFiniteLossError: loss or gradient is not finite; weights and optimizer state are as before the step.
         """
         if not self.model.training:
             raise TrainingError(
@@ -275,9 +268,10 @@ class SimpleTrainer(TrainerBase):
             )
         if self.zero_grad_before_forward:
             self.optimizer.zero_grad()
+        self._guard.begin(self.iter, self.data_loader, self.model)
         losses: dict[str, torch.Tensor] = {}
         data_time = 0.0
-        admitted = True
+        finite = True
         for index in range(self.accumulate):
             batch, waited = self.fetch()
             data_time += waited
@@ -286,18 +280,18 @@ class SimpleTrainer(TrainerBase):
                 total = self.total_loss(loss_dict)
                 if index == 0 and not self.zero_grad_before_forward:
                     self.optimizer.zero_grad()
-                if self._guard.on_host(total):
-                    admitted = admitted and self._guard.admits(total, loss_dict, self.iter)
-                    if admitted:
-                        self.backward(total)
-                else:
+                if not self._guard.on_host(total):
                     self.backward(total, self._guard.seed(total, self.iter))
+                elif finite := finite and isfinite(total.item()):
+                    self.backward(total)
             losses = loss_dict if self.accumulate == 1 else mean_losses(losses, loss_dict, self.accumulate)
-        if admitted:
+        if finite:
             self.after_backward()
-        self._write_metrics(losses, data_time)
-        if admitted:
-            self.step()
+            self._write_metrics(losses, data_time)
+            finite = self.step() is not False
+        if not finite:
+            self._guard.put_back_buffers()
+            self.bad_step(1, self.iter, {name: value.item() for name, value in losses.items()}, batch)
 
     def fetch(self) -> tuple[Any, float]:
         """The next batch, and the seconds spent waiting for it."""
@@ -319,16 +313,20 @@ class SimpleTrainer(TrainerBase):
         """Add the gradients of one batch's loss, divided by the number of batches per iteration."""
         self._numerics.backward(total if self.accumulate == 1 else total / self.accumulate, seed)
 
-    def step(self) -> None:
-        """Update the weights from the gradients."""
-        numerics = self._numerics
+    def step(self) -> bool:
+        """Update the weights from the gradients; False when a gradient was found not to be finite."""
+        if not self._numerics.scales_gradients:
+            return self._guard.step(self.optimizer, self.iter, self.clip_gradients)
         if self.clip_gradients is not None:
-            numerics.unscale(self.optimizer)
+            self._numerics.unscale(self.optimizer)
             self.clip_gradients(self.optimizer)
-        if self._guard.watching and not numerics.scales_gradients:
-            self._guard.step(self.optimizer, self.iter)
-        else:
-            numerics.step(self.optimizer)
+        self._numerics.step(self.optimizer)
+        return True
+
+    def bad_step(self, count: int, iteration: int, losses: Mapping[str, float], batch: Any = None) -> None:
+        """Save the batch of a step that was kept from the weights, then do as ``non_finite`` says."""
+        saved = "" if self.bad_batches is None else self.bad_batches.save(self, iteration, losses, batch)
+        self._guard.refuse(count, iteration, losses, saved)
 
     def after_step(self) -> None:
         """Once per ``metric_period``, learn what happened on devices and other ranks; then call the hooks."""
@@ -338,8 +336,12 @@ class SimpleTrainer(TrainerBase):
 
     def read_device(self) -> None:
         """At the end of a period, exchange metrics, requests to stop and bad losses with devices and other ranks."""
-        due = (self.iter + 1) % self.metric_period == 0 or self.iter + 1 >= self.max_iter
-        if due and self._recorder.read_device(self.storage, self.iter, self._stop_reason is not None):
+        if (self.iter + 1) % self.metric_period and self.iter + 1 < self.max_iter:
+            return
+        stop, bad = self._recorder.read_device(self.storage, self.iter, self._stop_reason is not None)
+        if bad is not None:
+            self.bad_step(*bad)
+        if stop:
             super().request_stop(self._stop_reason or "another rank asked for it")
 
     def request_stop(self, reason: str, *, collective: bool = False) -> None:
@@ -385,8 +387,8 @@ class SimpleTrainer(TrainerBase):
         """Take up what :meth:`state_dict` gave."""
         from .state import restore
 
-        super().load_state_dict(state)
         restore(self, state)
+        super().load_state_dict(state)  # last: hooks act on what is restored, schedules on the rates
 
 
 def __getattr__(name: str) -> Any:

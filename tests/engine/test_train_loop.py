@@ -399,6 +399,48 @@ def test_a_bad_loss_raises_and_touches_nothing(make_trainer: Any, batches: Any) 
     assert all(torch.equal(a, b) for a, b in zip(momentum, expected, strict=True))
 
 
+class Cliff(torch.nn.Module):
+    """A finite loss whose gradient is infinite at one batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(4, 2)
+        self.norm = torch.nn.BatchNorm1d(2)
+        self.calls = 0
+
+    def forward(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        self.calls += 1
+        weight = self.layer.weight
+        slope = (weight - weight.detach()).abs().sqrt().sum() if self.calls == 3 else weight.sum() * 0
+        return {"loss": self.norm(self.layer(batch)).abs().mean() + slope}
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("clip", [None, lambda o: torch.nn.utils.clip_grad_value_(o.param_groups[0]["params"], 1.0)])
+def test_an_infinite_gradient_of_a_finite_loss_touches_nothing(batches: Any, accumulate: int, clip: Any) -> None:
+    """Clipping by value would make a large but finite step of it."""
+
+    def trainer(**options: Any) -> SimpleTrainer:
+        torch.manual_seed(0)
+        model = Cliff()
+        optimizer = torch.optim.SGD(model.parameters(), 0.1, 0.9)
+        return SimpleTrainer(model, batches(), optimizer, accumulate=accumulate, clip_gradients=clip, **options)
+
+    good = 2 // accumulate  # the third batch is the bad one
+    expected = trainer()
+    expected.train(0, good)
+    raising = trainer()
+    with pytest.raises(NonFiniteLossError, match=rf"iteration {good} \(loss="):
+        raising.train(0, 6)
+    parameters = dict(expected.model.named_parameters())
+    assert all(torch.equal(value, parameters[name]) for name, value in raising.model.named_parameters())
+    skipping = trainer(non_finite="skip")
+    skipping.train(0, good + 1)
+    state = expected.model.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in skipping.model.state_dict().items())
+    assert skipping.state_dict()["non_finite"] == {"skipped": 1}
+
+
 def test_a_bad_loss_can_be_skipped(make_trainer: Any, batches: Any) -> None:
     class Good:
         def __iter__(self) -> Any:

@@ -27,6 +27,7 @@ __all__ = [
     "Evaluation",
     "Head",
     "Input",
+    "LayerDecay",
     "Model",
     "Plateau",
     "PreciseBn",
@@ -197,11 +198,25 @@ class ClipGradients:
     """Limits on gradients before each step."""
 
     ENABLED: bool = option(False, "Whether to clip.")
-    CLIP_TYPE: Literal["value", "norm", "full_model"] = option(
-        "value", "Limit each element, each parameter's norm, or the norm over all parameters."
+    CLIP_TYPE: Literal["value", "norm", "group", "full_model"] = option(
+        "value",
+        "Limit each element, each parameter's norm, the norm over each parameter group of the optimizer, or the norm "
+        "over all parameters.",
     )
     CLIP_VALUE: float = option(1.0, "The limit.", check=_positive)
     NORM_TYPE: float = option(2.0, "Order of the norm; inf is the largest element.", check=_positive)
+
+
+@dataclass(frozen=True)
+class LayerDecay:
+    """Lower learning rates for the early layers of a pretrained backbone."""
+
+    RATE: float = option(
+        1.0, "Factor on the learning rate from each layer to the one before it; 1 is off.", max=1, check=_positive
+    )
+    LAYERS: tuple[str, ...] = option(
+        (), "Names of modules from input to output, of which a list stands for what is in it; () is the backbone's."
+    )
 
 
 @dataclass(frozen=True)
@@ -241,6 +256,7 @@ class Solver:
     WEIGHT_DECAY_NORM: float | None = option(0.0, "Weight decay of normalisation layers; None is WEIGHT_DECAY.", min=0)
     WEIGHT_DECAY_BIAS: float | None = option(None, "Weight decay of biases; None is WEIGHT_DECAY.", min=0)
     BIAS_LR_FACTOR: float = option(1.0, "Learning rate of biases over BASE_LR.", min=0)
+    LAYER_DECAY: LayerDecay = section(LayerDecay)
     LR_SCHEDULER_NAME: Literal[
         "WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR", "OneCycleLR", "ReduceLROnPlateau"
     ] = option("WarmupMultiStepLR", "How the learning rate changes.")
@@ -272,7 +288,11 @@ class Solver:
     REFERENCE_WORLD_SIZE: int = option(
         0, "Number of processes the numbers are meant for; with another number they are scaled. 0 is off.", min=0
     )
-    NON_FINITE: Literal["raise", "skip"] = option("raise", "What to do when the loss is NaN or infinite.")
+    NON_FINITE: Literal["raise", "skip", "rewind"] = option(
+        "raise",
+        "When loss or gradient is NaN or infinite: end, leave the step out, or go back to the last checkpoint and on "
+        "with the data after it.",
+    )
     EMA: Ema = section(Ema)
 
 
@@ -310,6 +330,9 @@ class Root:
     CUDNN_BENCHMARK: bool = option(False, "Let cuDNN try its algorithms; good for images of one size.")
     FLOAT32_PRECISION: Literal["", "highest", "high", "medium"] = option(
         "", 'Precision of float32 matrix products (torch.set_float32_matmul_precision); "" leaves it.'
+    )
+    REHEARSE: bool = option(
+        True, "Before the first iteration, try a step, an evaluation batch, a checkpoint and the writers; undo it all."
     )
     VIS_PERIOD: int = option(0, "Draw training samples every so many iterations; 0 never.", min=0)
     MODEL: Model = section(Model)

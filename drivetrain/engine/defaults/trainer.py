@@ -6,36 +6,31 @@ import inspect
 import logging
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from drivetrain.checkpoint import DetectionCheckpointer, unwrap_model
 from drivetrain.config import CfgNode
-from drivetrain.data import build_detection_test_loader, build_detection_train_loader
 from drivetrain.engine import hooks
-from drivetrain.engine.precision import device_of
-from drivetrain.engine.state import capture, restore
+from drivetrain.engine.bad_batch import BadBatchWriter
+from drivetrain.engine.state import capture, gather_rng_if_due, restore
 from drivetrain.engine.train_loop import HookBase, SimpleTrainer, TrainerBase
 from drivetrain.errors import ConfigError
-from drivetrain.evaluation import (
-    DatasetEvaluator,
-    build_evaluator,
-    verify_results,
-)
-from drivetrain.modeling import build_model
+from drivetrain.evaluation import DatasetEvaluator, verify_results
 from drivetrain.runtime import comm
 from drivetrain.runtime.logging import setup_logger
-from drivetrain.solver import build_lr_scheduler, build_optimizer
 
 from .checks import check_classes, check_pairs
 from .config import resolve_lengths
-from .data import FromStart, as_names, class_names, register_datasets, resolve_config, samples_of, with_classes
+from .data import FromStart, as_names, class_names, register_datasets, resolve_config, samples_of
 from .delegation import Delegated
 from .evaluation import evaluate_all
-from .resume import ResumePlan
-from .scaling import scale_to_ranks
+from .parts import Parts, precision_name
+from .rehearsal import rehearse
 from .setup import create_ddp_model, default_writers
+from .starting import Starting
 
 if TYPE_CHECKING:
     from drivetrain.events.writers import EventWriter
@@ -55,7 +50,7 @@ class _Constructible(SimpleTrainer):
             TrainerBase.__init__(self)
 
 
-class DefaultTrainer(_Constructible):
+class DefaultTrainer(Starting, Parts, _Constructible):
     """A training built from a config: model, optimizer, schedule, loaders, checkpoints, evaluation, hooks, writers.
 
     Each part can be changed by a config key, by overriding its ``build_*`` method, or by giving the object itself.
@@ -97,7 +92,7 @@ class DefaultTrainer(_Constructible):
     _evaluators: Sequence[DatasetEvaluator] | None = None
     _test_loaders: Sequence[Iterable[Any]] | None = None
     _last_eval_results: Any = None
-    restored_parts: tuple[str, ...] = ()
+    bad_batches: BadBatchWriter | None = None
 
     def __init__(
         self,
@@ -132,8 +127,9 @@ class DefaultTrainer(_Constructible):
             train_loader,
             optimizer,
             accumulate=cfg.SOLVER.ACCUMULATE,
-            precision=_precision_name(cfg, model),
+            precision=precision_name(cfg, model),
             non_finite=cfg.SOLVER.NON_FINITE,
+            bad_batches=BadBatchWriter(cfg.OUTPUT_DIR, config=cfg.dump()),
         )
         self.cfg = cfg
         self.scheduler = self.build_lr_scheduler(cfg, optimizer) if scheduler is None else scheduler
@@ -192,24 +188,6 @@ class DefaultTrainer(_Constructible):
 
     # Training
 
-    def resume_or_load(self, resume: bool = True) -> None:
-        """Continue from the last checkpoint in ``OUTPUT_DIR``, or else load ``MODEL.WEIGHTS`` and start at 0.
-
-        Args:
-            resume: False never continues.
-
-        Raises:
-            CheckpointError: a file is missing, damaged or of another model; nothing was changed then.
-        """
-        self.restored_parts = ()
-        continued = resume and self.checkpointer.has_checkpoint()
-        loaded = self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
-        if not self.restored_parts and continued and "iteration" in loaded:
-            self.start_iter = loaded["iteration"] + 1  # of a checkpointer that was made without the trainer
-        if self.restored_parts:
-            self.start_iter = self.iter + 1
-            ResumePlan.of(self, self.checkpointer.get_checkpoint_file(), loaded.get("metadata", {})).log()
-
     def train(self) -> Any:  # type: ignore[override]
         """Train from ``start_iter`` to ``max_iter``.
 
@@ -217,6 +195,10 @@ class DefaultTrainer(_Constructible):
             The last evaluation's results: a nested dict, by dataset when there are several; empty or None without any.
         """
         self._check_evaluation()
+        if self._step_trainer is not None and self._step_trainer.bad_batches is None:
+            self._step_trainer.bad_batches = self.bad_batches
+        if self.cfg.get("REHEARSE", False) and self.start_iter < self.max_iter:
+            rehearse(self)
         super().train(self.start_iter, self.max_iter)
         if self.cfg.TEST.EXPECTED_RESULTS and comm.is_main_process():
             verify_results(self.cfg, self._last_eval_results or {})
@@ -296,9 +278,12 @@ class DefaultTrainer(_Constructible):
             hooks.EMA(cfg.SOLVER.EMA.DECAY) if cfg.SOLVER.EMA.ENABLED else None,
             self._precise_bn() if precise_bn.ENABLED and hooks.PreciseBN.applies_to(self.model) else None,
         ]
+        period = cfg.SOLVER.CHECKPOINT_PERIOD
+        if comm.get_world_size() > 1:
+            result.append(hooks.CallbackHook(after_step=partial(gather_rng_if_due, period=period)))
         if comm.is_main_process():
             keep = cfg.SOLVER.CHECKPOINT_KEEP or None
-            result.append(hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, max_to_keep=keep))
+            result.append(hooks.PeriodicCheckpointer(self.checkpointer, period, max_to_keep=keep))
         trainer = weakref.proxy(self)  # a hook that held its trainer would keep it, and its loader's workers, alive
         result.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, lambda: trainer._evaluate()))  # noqa: PLW0108
         if cfg.SOLVER.BEST_METRIC and comm.is_main_process():
@@ -322,49 +307,6 @@ class DefaultTrainer(_Constructible):
         """Console, ``metrics.json`` and TensorBoard."""
         return default_writers(self.cfg.OUTPUT_DIR, self.max_iter)
 
-    @classmethod
-    def build_model(cls, cfg: CfgNode) -> torch.nn.Module:
-        """The model of ``cfg.MODEL``, on its device."""
-        model = build_model(with_classes(cfg))
-        if cfg.MODEL.COMPILE:
-            model.compile()  # in place: the names in its state stay
-        count = sum(p.numel() for p in model.parameters())
-        logger.info("Model %s: %s parameters", cfg.MODEL.NAME, f"{count:,}")
-        return model
-
-    @classmethod
-    def build_optimizer(cls, cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
-        """The optimizer of ``cfg.SOLVER``."""
-        return build_optimizer(cfg, model)
-
-    @classmethod
-    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> Any:
-        """The learning rate schedule of ``cfg.SOLVER``."""
-        return build_lr_scheduler(cfg, optimizer)
-
-    @classmethod
-    def build_train_loader(cls, cfg: CfgNode) -> Iterable[Any]:
-        """The loader over ``DATASETS.TRAIN``."""
-        register_datasets(cfg)
-        return build_detection_train_loader(cfg)
-
-    @classmethod
-    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable[Any]:
-        """The loader over one of ``DATASETS.TEST``."""
-        register_datasets(cfg)
-        return build_detection_test_loader(cfg, dataset_name)
-
-    @classmethod
-    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
-        """The evaluator that the dataset's metadata asks for."""
-        register_datasets(cfg)
-        return build_evaluator(cfg, dataset_name)
-
-    @staticmethod
-    def auto_scale_workers(cfg: CfgNode, num_workers: int) -> CfgNode:
-        """The config scaled to ``num_workers`` ranks, if it asks for it; see :func:`scale_to_ranks`."""
-        return scale_to_ranks(cfg, num_workers)
-
     # State
 
     def state_dict(self) -> dict[str, Any]:
@@ -376,18 +318,11 @@ class DefaultTrainer(_Constructible):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up what :meth:`state_dict` gave."""
-        TrainerBase.load_state_dict(self, state)
-        self.restored_parts = (*state["_trainer"], *(f"hook {key}" for key in state.get("hooks", {})))
         step = {key: value for key, value in state["_trainer"].items() if key != "hooks"}
         if self._step_trainer is None:
             restore(self, step)
         else:
             self._step_trainer.load_state_dict(step)
             self._restored_events = self._step_trainer._restored_events
-
-
-def _precision_name(cfg: CfgNode, model: torch.nn.Module) -> str:
-    """``SOLVER.PRECISION``; the older ``SOLVER.AMP.ENABLED`` means fp16 on CUDA and bf16 elsewhere."""
-    if cfg.SOLVER.PRECISION == "fp32" and cfg.SOLVER.AMP.ENABLED:
-        return "fp16" if device_of(model).type == "cuda" else "bf16"
-    return str(cfg.SOLVER.PRECISION)
+        TrainerBase.load_state_dict(self, state)  # last: hooks act on what is restored, schedules on the rates
+        self.restored_parts = (*state["_trainer"], *(f"hook {key}" for key in state.get("hooks", {})))

@@ -9,7 +9,7 @@ from drivetrain.config import CfgNode
 from drivetrain.engine.hooks import EMA
 from drivetrain.errors import CheckpointError
 
-__all__ = ["config_of_checkpoint", "load_for_inference"]
+__all__ = ["config_from_text", "config_of_checkpoint", "load_for_inference"]
 
 
 def load_for_inference(model: torch.nn.Module, path: str) -> dict[str, object]:
@@ -46,9 +46,19 @@ def config_of_checkpoint(path: str, base: CfgNode) -> tuple[CfgNode, list[str]]:
     text = metadata.get("config", "")
     if not text:
         raise CheckpointError(f"{path} holds no config, for it was not saved by a DefaultTrainer: give one as well")
+    return config_from_text(text, base), list(metadata.get("class_names", []))
+
+
+def config_from_text(text: str, base: CfgNode) -> CfgNode:
+    """The config that a training saved as YAML.
+
+    Args:
+        text: the YAML.
+        base: the default config, which gives the keys' types; it is not changed.
+    """
     cfg = base.clone()
     cfg.set_new_allowed(True)  # keys that the training's script had added
     cfg.merge_from_other_cfg(CfgNode.load_cfg(text))
     cfg.set_new_allowed(False)
     cfg.DATASETS.REGISTER.set_new_allowed(True)
-    return cfg, list(metadata.get("class_names", []))
+    return cfg

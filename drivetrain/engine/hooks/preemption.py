@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from drivetrain.engine.hook_base import HookBase
+from drivetrain.engine.state import gather_rng
 from drivetrain.errors import TrainingError
 from drivetrain.runtime import comm
 
@@ -46,6 +47,7 @@ class PreemptionCheckpointer(HookBase):
         time_limit: seconds, counted from the construction of this hook, after which to save and exit.
         file_prefix: how the checkpoint's name begins.
         signals: the signals to catch.
+        command: what continues the training, for the end of the log.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class PreemptionCheckpointer(HookBase):
         *,
         file_prefix: str = "model",
         signals: Iterable[signal.Signals] = _SIGNALS,
+        command: str = "",
     ) -> None:
         if time_limit is not None and not time_limit > 0:
             raise TrainingError(f"time_limit={time_limit!r} of PreemptionCheckpointer has to be more than 0 seconds")
@@ -62,6 +65,8 @@ class PreemptionCheckpointer(HookBase):
         self._deadline = None if time_limit is None else monotonic() + time_limit
         self._file_prefix = file_prefix
         self._signals = tuple(signals)
+        self._command = command
+        self._saved = False
         self._previous: dict[int, Any] = {}
         self._reason: str | None = None
         self._process = os.getpid()
@@ -71,7 +76,7 @@ class PreemptionCheckpointer(HookBase):
 
     def before_train(self) -> None:
         """Catch the signals."""
-        self._reason, self._left_evaluation = None, False
+        self._reason, self._left_evaluation, self._saved = None, False, False
         self._process = os.getpid()
         self._agreement = Agreement() if comm.get_world_size() > 1 else None
         if threading.current_thread() is not threading.main_thread():
@@ -106,6 +111,8 @@ class PreemptionCheckpointer(HookBase):
         if self._left_evaluation:
             self._left_evaluation = False
             self._save()
+        if self._saved and self._command and comm.is_main_process():
+            logger.warning("Continue this training with: %s", self._command)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         """The signal handler: it runs between any two instructions, so it does next to nothing."""
@@ -131,9 +138,12 @@ class PreemptionCheckpointer(HookBase):
         """Save on rank 0, while the others wait."""
         iteration = last_iteration(self.trainer)
         reason = self._reason or "another rank was asked to stop"
+        if comm.get_world_size() > 1:
+            gather_rng(self.trainer)
         if comm.is_main_process():
             self._checkpointer.save(f"{self._file_prefix}_preempted", iteration=iteration)
         comm.synchronize()
+        self._saved = True
         logger.warning(
             "Saved after iteration %d, for %s; exit code %d means: run again to continue",
             iteration,

@@ -117,6 +117,16 @@ def test_the_time_limit(tmp_path: Path) -> None:
     assert 0 <= torch.load(tmp_path / "model_preempted.pth", weights_only=True)["iteration"] < 10
 
 
+def test_the_log_ends_with_the_command_that_continues(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    trainer, _ = build(tmp_path, time_limit=1e-9, command="drivetrain resume here")
+    exit_code(trainer, 0, 4)
+    assert caplog.messages[-1] == "Continue this training with: drivetrain resume here"
+    caplog.clear()
+    trainer, _ = build(tmp_path, command="drivetrain resume here")
+    trainer.train(0, 2)
+    assert "Continue" not in caplog.text
+
+
 def test_a_second_interrupt_is_not_caught(tmp_path: Path) -> None:
     def twice(t: Any) -> None:
         os.kill(os.getpid(), signal.SIGINT)

@@ -1,0 +1,23 @@
+"""``drivetrain extend``: continue a training, finished or not, to more iterations than it was made for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .resume import continue_training, folder_parser
+
+__all__ = ["run"]
+
+_EPILOG = """\
+example:
+  A finished training goes on, from all its states; its learning rate follows the schedule of the new length:
+    drivetrain demo --max-iter 100 --output demo_output
+    drivetrain extend demo_output --max-iter 200
+"""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command."""
+    parser = folder_parser("extend", "Continue a training to more iterations than it was made for.", _EPILOG)
+    parser.add_argument("--max-iter", type=int, metavar="N", help="SOLVER.MAX_ITER, larger than it was")
+    return continue_training(parser.parse_args(argv), "extend")

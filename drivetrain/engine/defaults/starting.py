@@ -1,0 +1,137 @@
+"""How a training begins: where it stopped, beyond its end, or anew from the weights of another one."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Protocol
+
+import yaml
+
+from drivetrain.checkpoint import model_state, read_checkpoint, unwrap_model
+from drivetrain.errors import CheckpointError, ConfigError
+from drivetrain.modeling.weights import load_weights
+
+from .resume import ResumePlan
+
+if TYPE_CHECKING:
+    import torch
+
+    from drivetrain.checkpoint import Checkpointer
+    from drivetrain.config import CfgNode
+
+__all__ = ["Starting"]
+
+logger = logging.getLogger(__name__)
+
+
+class _Trainer(Protocol):
+    """What the ways to begin need of a trainer."""
+
+    cfg: CfgNode
+    model: torch.nn.Module
+    checkpointer: Checkpointer
+    iter: int
+    start_iter: int
+    max_iter: int
+    restored_parts: tuple[str, ...]
+
+
+class Starting:
+    """The ways to begin: ``resume_or_load``, ``resume``, ``extend`` and ``finetune``."""
+
+    restored_parts: tuple[str, ...] = ()
+
+    def resume_or_load(self: Any, resume: bool = True) -> None:
+        """Continue from the last checkpoint in ``OUTPUT_DIR``, or else load ``MODEL.WEIGHTS`` and start at 0.
+
+        Args:
+            resume: False never continues.
+
+        Raises:
+            CheckpointError: a file is missing, damaged or of another model; nothing was changed then.
+        """
+        _begin(self, resume)
+
+    def resume(self: Any) -> None:
+        """Continue from the last checkpoint in ``OUTPUT_DIR``.
+
+        Raises:
+            CheckpointError: there is none, or none that is whole and of this model.
+            ConfigError: no iteration is left.
+        """
+        _require_checkpoint(self, "continue")
+        _begin(self, True)
+        if self.start_iter >= self.max_iter:
+            raise ConfigError(
+                f"no iteration is left: the checkpoint in {self.cfg.OUTPUT_DIR} has finished iteration "
+                f"{self.start_iter - 1} and SOLVER.MAX_ITER is {self.max_iter}; extend the training by a larger "
+                "SOLVER.MAX_ITER, or evaluate it"
+            )
+
+    def extend(self: Any) -> None:
+        """Continue a training, finished or not, to a larger ``SOLVER.MAX_ITER`` than it was made for.
+
+        Everything is restored as by :meth:`resume`; the learning rate follows the schedule of the new length from the
+        next iteration on.
+
+        Raises:
+            CheckpointError: there is no checkpoint in ``OUTPUT_DIR``, or none that is whole and of this model.
+            ConfigError: ``SOLVER.MAX_ITER`` is not larger than before.
+        """
+        _require_checkpoint(self, "extend")
+        loaded = _begin(self, True)
+        saved = yaml.safe_load(loaded.get("metadata", {}).get("config", "") or "{}")
+        before = saved.get("SOLVER", {}).get("MAX_ITER", self.start_iter)
+        if not isinstance(before, int) or self.max_iter <= max(before, self.start_iter):
+            raise ConfigError(
+                f"SOLVER.MAX_ITER is {self.max_iter}, but the training in {self.cfg.OUTPUT_DIR} was made for {before} "
+                f"iterations and has done {self.start_iter}: give a larger SOLVER.MAX_ITER (--max-iter) to extend it"
+            )
+        rate = max(float(group["lr"]) for group in self.optimizer.param_groups)
+        logger.info(
+            "Extended from %s to %d iterations; the schedule is that of the new length, the next learning rate %.4g",
+            before,
+            self.max_iter,
+            rate,
+        )
+
+    def finetune(self: Any, path: str) -> None:
+        """Start at iteration 0 from the weights of another training: all that fit the model by name and shape.
+
+        The averaged weights are taken where that training kept an average. What fits and what does not is logged as a
+        table; layers that do not fit, such as those for other classes, keep their new weights.
+
+        Args:
+            path: a checkpoint or weights file.
+
+        Raises:
+            CheckpointError: the file is missing or damaged, or nothing in it fits; the model is as before then.
+        """
+        data = read_checkpoint(path)
+        state: dict[str, Any] = dict(model_state(data, str(path)))
+        state |= data.get("trainer", {}).get("hooks", {}).get("EMA", {}).get("average", {})
+        report = load_weights(unwrap_model(self.model), state, source=str(path), partial=True)
+        logger.info("Fine-tuning: %s", report.render())
+        self.restored_parts, self.start_iter, self.iter = (), 0, 0
+
+
+def _begin(trainer: _Trainer, resume: bool) -> dict[str, Any]:
+    """Continue or load weights; what the checkpoint holds beside the states."""
+    trainer.restored_parts = ()
+    continued = resume and trainer.checkpointer.has_checkpoint()
+    loaded = trainer.checkpointer.resume_or_load(trainer.cfg.MODEL.WEIGHTS, resume=resume)
+    if not trainer.restored_parts and continued and "iteration" in loaded:
+        trainer.start_iter = loaded["iteration"] + 1  # of a checkpointer that was made without the trainer
+    if trainer.restored_parts:
+        trainer.start_iter = trainer.iter + 1
+        file = trainer.checkpointer.get_checkpoint_file()
+        ResumePlan.of(trainer, file, loaded.get("metadata", {})).log()
+    return loaded
+
+
+def _require_checkpoint(trainer: _Trainer, verb: str) -> None:
+    if not trainer.checkpointer.has_checkpoint():
+        raise CheckpointError(
+            f"there is no checkpoint in {trainer.cfg.OUTPUT_DIR!r} (OUTPUT_DIR), so there is nothing to {verb}: give "
+            "the output folder of a training, or start one with 'drivetrain train'"
+        )

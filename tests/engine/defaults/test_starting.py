@@ -1,0 +1,88 @@
+"""How a training begins: resume, extend, finetune."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from drivetrain.engine.defaults import DefaultTrainer
+from drivetrain.errors import CheckpointError, ConfigError, IncompatibleWeightsError
+
+COSINE = ("SOLVER.LR_SCHEDULER_NAME=WarmupCosineLR", "DATASETS.TEST=()", "SOLVER.CHECKPOINT_PERIOD=2")
+
+
+def trained(cfg: Any) -> DefaultTrainer:
+    torch.manual_seed(0)
+    trainer = DefaultTrainer(cfg)
+    trainer.train()
+    return trainer
+
+
+def rates(cfg: Any) -> dict[int, float]:
+    lines = [json.loads(line) for line in (Path(cfg.OUTPUT_DIR) / "metrics.json").open()]
+    return {line["iteration"]: line["lr"] for line in lines if "lr" in line}
+
+
+def test_resume_needs_a_checkpoint_and_iterations(make_cfg: Any) -> None:
+    with pytest.raises(CheckpointError, match=r"no checkpoint in .*out.*nothing to continue"):
+        DefaultTrainer(make_cfg()).resume()
+    with pytest.raises(CheckpointError, match="nothing to extend"):
+        DefaultTrainer(make_cfg()).extend()
+    trained(make_cfg("out", *COSINE))
+    with pytest.raises(ConfigError, match="no iteration is left.*finished iteration 1 and SOLVER.MAX_ITER is 2"):
+        DefaultTrainer(make_cfg("out", *COSINE)).resume()
+
+
+def test_extend_follows_the_schedule_of_the_new_length_at_once(make_cfg: Any, caplog: Any) -> None:
+    trained(make_cfg("out", *COSINE))
+    longer = make_cfg("out", *COSINE, "SOLVER.MAX_ITER=4")
+    trainer = DefaultTrainer(longer)
+    with caplog.at_level(logging.INFO):
+        trainer.extend()
+    assert "Extended from 2 to 4 iterations" in caplog.text and "the next learning rate 0.005" in caplog.text
+    assert "optimizer" in trainer.restored_parts and trainer.start_iter == 2
+    trainer.train()
+    trained(make_cfg("whole", *COSINE, "SOLVER.MAX_ITER=4"))
+    whole = rates(make_cfg("whole"))
+    assert rates(longer)[3] == whole[3]
+    assert trainer.storage.history("lr").values()[-2:] == [(pytest.approx(0.005), 2), (whole[3], 3)]
+
+
+def test_extend_to_what_it_was_made_for(make_cfg: Any) -> None:
+    trained(make_cfg("out", *COSINE))
+    with pytest.raises(
+        ConfigError, match="MAX_ITER is 2, but the training .* was made for 2 iterations and has done 2"
+    ):
+        DefaultTrainer(make_cfg("out", *COSINE)).extend()
+
+
+def test_finetune_takes_the_averaged_weights_and_leaves_layers_for_other_classes(make_cfg: Any, caplog: Any) -> None:
+    source = trained(make_cfg("out", *COSINE, "SOLVER.EMA.ENABLED=True"))
+    path = str(Path(source.cfg.OUTPUT_DIR) / "model_final.pth")
+    average = next(hook for hook in source._hooks if type(hook).__name__ == "EMA").average
+    torch.manual_seed(1)
+    trainer = DefaultTrainer(make_cfg("tuned", *COSINE, "MODEL.NUM_CLASSES=5"))
+    fresh = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    with caplog.at_level(logging.INFO):
+        trainer.finetune(path)
+    state = trainer.model.state_dict()
+    for name, value in average.items():
+        other = fresh[name].shape != value.shape
+        assert torch.equal(state[name], fresh[name] if other else value), name
+        assert other == ("cls_logits" in name)
+    assert "other shape" in caplog.text and "cls_logits" in caplog.text
+    assert trainer.start_iter == 0 and not trainer.optimizer.state
+
+
+def test_finetune_from_something_else(make_cfg: Any, tmp_path: Path) -> None:
+    trainer = DefaultTrainer(make_cfg("out", *COSINE))
+    with pytest.raises(CheckpointError, match="nothere"):
+        trainer.finetune("nothere.pth")
+    torch.save({"model": {"other": torch.ones(2)}}, tmp_path / "other.pth")
+    with pytest.raises(IncompatibleWeightsError, match=r"other\.pth"):
+        trainer.finetune(str(tmp_path / "other.pth"))
