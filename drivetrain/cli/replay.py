@@ -55,6 +55,8 @@ def _lines(found: Replay) -> list[str]:
         f"  losses in the training: {_shown(found.recorded)}",
         f"  losses now:             {_shown(found.losses)}",
     ]
+    if found.largest:
+        lines.append(f"  largest weight before the step: {found.largest}")
     finite = not found.module and not found.gradients and all(map(math.isfinite, found.losses.values()))
     if finite:
         lines.append("  Everything is finite now: look at precision, device and libraries, which may differ.")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .losses import Rewind
     from .train_loop import SimpleTrainer
 
-__all__ = ["capture", "gather_rng", "gather_rng_if_due", "restore", "rewind"]
+__all__ = ["capture", "prepare_if_due", "prepare_to_save", "restore", "rewind"]
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ def capture(trainer: SimpleTrainer) -> dict[str, Any]:
     """Optimizer, precision, guard, data position, random generators and newest events.
 
     Everything in it is a tensor or a plain value. A loader takes part when it has a ``state_dict``. Generators are
-    those of all ranks where :func:`gather_rng` was called after the same iteration, else this rank's.
+    those of all ranks where :func:`prepare_to_save` was called after the same iteration, else this rank's.
     """
     state: dict[str, Any] = {
         "optimizer": trainer.optimizer.state_dict(),
@@ -45,18 +45,22 @@ def capture(trainer: SimpleTrainer) -> dict[str, Any]:
     return state
 
 
-def gather_rng(trainer: SimpleTrainer) -> None:
-    """Bring every rank's generator states to all, for a checkpoint after this iteration; all ranks call it together."""
+def prepare_to_save(trainer: SimpleTrainer) -> None:
+    """Before a checkpoint: learn what devices and other ranks know, random states too; all ranks call it together.
+
+    Without it a checkpoint lacks the metrics since the last exchange, and bad steps that nobody knows of yet.
+    """
+    trainer.read_device(now=True)
     states = comm.all_gather(capture_rng_state())
     by_rank = {str(rank): state for rank, state in enumerate(states)}
     trainer.__dict__["_gathered_rng"] = (trainer._finished_iteration(), by_rank)
 
 
-def gather_rng_if_due(trainer: SimpleTrainer, period: int) -> None:
-    """:func:`gather_rng` after iterations that a PeriodicCheckpointer saves; on all ranks, before it does."""
+def prepare_if_due(trainer: SimpleTrainer, period: int) -> None:
+    """:func:`prepare_to_save` after iterations that a PeriodicCheckpointer saves; on all ranks, before it does."""
     done = trainer.iter + 1
     if done >= trainer.max_iter or (period and done % period == 0):
-        gather_rng(trainer)
+        prepare_to_save(trainer)
 
 
 def restore(trainer: SimpleTrainer, state: Mapping[str, Any]) -> None:

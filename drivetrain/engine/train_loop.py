@@ -330,13 +330,13 @@ class SimpleTrainer(TrainerBase):
 
     def after_step(self) -> None:
         """Once per ``metric_period``, learn what happened on devices and other ranks; then call the hooks."""
-        if self._recorder.pending:
-            self.read_device()
+        self.read_device()
         super().after_step()
 
-    def read_device(self) -> None:
-        """At the end of a period, exchange metrics, requests to stop and bad losses with devices and other ranks."""
-        if (self.iter + 1) % self.metric_period and self.iter + 1 < self.max_iter:
+    def read_device(self, now: bool = False) -> None:
+        """At a period's end, or now, exchange metrics, requests to stop and bad losses with devices and other ranks."""
+        due = now or (self.iter + 1) % self.metric_period == 0 or self.iter + 1 >= self.max_iter
+        if not (due and self._recorder.pending):
             return
         stop, bad = self._recorder.read_device(self.storage, self.iter, self._stop_reason is not None)
         if bad is not None:

@@ -25,6 +25,7 @@ _open_storages: ContextVar[tuple[EventStorage, ...]] = ContextVar("drivetrain_op
 
 _MAX_PENDING = 8192  # without a reader, pending scalars are brought over this often
 _MAX_LOG = 200_000  # scalars kept for writers that read with `scalars_since`
+_MAX_PICTURES = 200  # images, and histograms, kept for a writer that takes them
 
 
 def get_event_storage() -> EventStorage:
@@ -130,7 +131,7 @@ class EventStorage:
         self._provisional.clear()
 
     def put_image(self, img_name: str, img_tensor: Any) -> None:
-        """Add an image.
+        """Add an image; of those that no writer takes, the newest 200 are kept.
 
         Args:
             img_name: its name.
@@ -138,9 +139,10 @@ class EventStorage:
                 float in [0, 1].
         """
         self._vis_data.append((self._prefix + img_name, torch.as_tensor(img_tensor), self.iter))
+        del self._vis_data[:-_MAX_PICTURES]
 
     def put_histogram(self, hist_name: str, hist_tensor: torch.Tensor, bins: int = 1000) -> None:
-        """Add a histogram of all values of ``hist_tensor`` in ``bins`` bins of equal width."""
+        """Add a histogram of all values of ``hist_tensor`` in ``bins`` bins of equal width; kept as images are."""
         values = hist_tensor.detach().float().cpu().reshape(-1)
         low, high = float(values.min()), float(values.max())
         edges = torch.linspace(low, high, steps=bins + 1)
@@ -157,6 +159,7 @@ class EventStorage:
                 "global_step": self.iter,
             }
         )
+        del self._histograms[:-_MAX_PICTURES]
 
     # Reading
 
@@ -254,11 +257,9 @@ class EventStorage:
     def state_dict(self) -> dict[str, Any]:
         """The newest values, with which smoothing goes on after a resume as if nothing had happened."""
         self._settle()
-        return {
-            name: {**history.state_dict(most=100), "smoothing_hint": self._hints[name]}
-            for name, history in self._histories.items()
-            if len(history)
-        }
+        states = ((name, history.state_dict(most=100)) for name, history in self._histories.items())
+        # A history may have provisional values alone, which are not saved.
+        return {name: {**state, "smoothing_hint": self._hints[name]} for name, state in states if state["values"]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up what :meth:`state_dict` gave; writers do not get these values a second time."""

@@ -26,9 +26,10 @@ def test_a_file_that_is_no_saved_batch(command: Any, trained: Any) -> None:
 
 
 def test_what_is_said() -> None:
-    fine = Replay(5, 7, {"loss": 1.0}, {"loss": 1.0}, "", (), ())
+    fine = Replay(5, 7, {"loss": 1.0}, {"loss": 1.0}, "", "", (), ())
     text = "\n".join(_lines(fine))
     assert "Everything is finite now" in text and "weights of iteration 7" in text
     names = tuple(f"p{i}" for i in range(10))
-    text = "\n".join(_lines(Replay(5, 5, {"loss": 1.0}, {"loss": 1.0}, "", names, (("a.jpg", {"loss": 1.0}),))))
+    text = "\n".join(_lines(Replay(5, 5, {"loss": 1.0}, {"loss": 1.0}, "3e+27 (a.weight)", "", names, (("a.jpg", {"loss": 1.0}),))))
     assert "p7 and 2 more" in text and "ok  a.jpg  loss=1" in text and "Everything" not in text
+    assert "largest weight before the step: 3e+27 (a.weight)" in text

@@ -53,6 +53,18 @@ def flaky(folder):
 def wait(folder):
     (Path(folder) / str(os.getpid())).touch()
     time.sleep(60)
+
+def listening():
+    """Addresses, in the kernel's notation, at which the processes of this training listen."""
+    comm.synchronize()
+    own = {os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")}
+    found = []
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        rows = [line.split() for line in open(table)][1:]
+        found += [r[1].split(":")[0] for r in rows if r[3] == "0A" and f"socket:[{r[9]}]" in own]
+    everybody = comm.all_gather(found)
+    comm.synchronize()
+    return everybody
 '''
 
 
@@ -175,6 +187,34 @@ def test_two_launches_at_once(jobs):
     assert [process.communicate(timeout=200)[0].strip() for process in running] == ["3", "3"]
 
 
+def test_a_script(jobs, tmp_path):
+    """As people write them: the function is in the script itself, and rank 0's results come back to it."""
+    script = tmp_path / "train_net.py"
+    script.write_text(
+        "import torch\n"
+        "from drivetrain.engine import default_argument_parser, launch\n"
+        "from drivetrain.runtime import comm\n"
+        "def main(args):\n"
+        "    return sum(comm.all_gather(10 ** comm.get_rank())), args.opts\n"
+        "if __name__ == '__main__':\n"
+        "    args = default_argument_parser().parse_args()\n"
+        "    print('RESULT', launch(main, args.num_gpus, num_machines=args.num_machines,\n"
+        "          machine_rank=args.machine_rank, dist_url=args.dist_url, args=(args,)))\n"
+    )
+    command = [sys.executable, str(script), "--num-gpus", "2", "SOLVER.BASE_LR", "-1e-4"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "RESULT (11, ['SOLVER.BASE_LR', '-1e-4'])\n"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads Linux's tables")
+def test_one_machine_listens_on_loopback_alone(jobs):
+    everybody = launch(jobs.listening, 2)
+    addresses = {address for found in everybody for address in found}
+    assert len(everybody) == 2 and addresses and addresses <= {"0100007F", "0" * 24 + "01000000", "0" * 16 + "FFFF00000100007F"}
+
+
 def start_machine(tmp_path, rank, port, job, *args):
     script = tmp_path / "machine.py"
     script.write_text(
@@ -219,6 +259,18 @@ def test_it_joins_torchrun(jobs, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("ROWS [[0, 0, 2, 2], [1, 1, 2, 2]]") == 2
+
+
+@pytest.mark.slow
+def test_torchrun_shows_the_error_of_a_rank(jobs, tmp_path):
+    script = tmp_path / "joined.py"
+    script.write_text("import launch_jobs, drivetrain.engine.launcher as l\nl.launch(launch_jobs.broken, 1)\n")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    start = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode != 0 and "IndexError: list index out of range" in done.stderr
+    assert "def broken(): wait_after" in done.stderr
+    assert time.monotonic() - start < 55, "the other rank was not ended"
 
 
 @pytest.mark.slow

@@ -98,7 +98,7 @@ def test_gathered_generators_are_saved_with_the_iteration_they_belong_to(make_tr
     trainer = make_trainer()
     trainer.train(0, 2)
     before = torch.get_rng_state()
-    state.gather_rng(trainer)
+    state.prepare_to_save(trainer)
     torch.rand(())
     assert torch.equal(state.capture(trainer)["rng"]["0"]["torch"], before)
     trainer.train(2, 3)

@@ -153,7 +153,7 @@ def skipping_leaves_the_step_out_on_both(rank: int, folder: Path) -> None:
 def both_rewind_together(rank: int, folder: Path) -> None:
     from drivetrain.checkpoint import Checkpointer
     from drivetrain.engine.hooks import CallbackHook, PeriodicCheckpointer
-    from drivetrain.engine.state import gather_rng_if_due
+    from drivetrain.engine.state import prepare_if_due
 
     trainer = build(rank, bad=(1, 5, "gradient"), non_finite="rewind")
     trainer.checkpointer = Checkpointer(trainer.model, str(folder), trainer=trainer)
@@ -161,13 +161,13 @@ def both_rewind_together(rank: int, folder: Path) -> None:
     trainer.register_hooks(
         [
             CallbackHook(before_step=lambda t: steps.append(t.iter)),
-            CallbackHook(after_step=lambda t: gather_rng_if_due(t, 3)),
+            CallbackHook(after_step=lambda t: prepare_if_due(t, 3)),
             PeriodicCheckpointer(trainer.checkpointer, 3) if rank == 0 else None,
         ]
     )
     trainer.train(0, 10)
-    # Bad in iteration 5, known after 7; back to the checkpoint after 5, which has the weights of 4.
-    assert on_both(steps) == [[0, 1, 2, 3, 4, 5, 6, 7, 6, 7, 8, 9]] * 2, steps
+    # Bad in iteration 5, known before the checkpoint after it is made; back to the one after 2.
+    assert on_both(steps) == [[0, 1, 2, 3, 4, 5, 3, 4, 5, 6, 7, 8, 9]] * 2, steps
     one, two = on_both(parameters(trainer))
     assert same(one, two)
     assert all(torch.isfinite(value).all() for value in one.values())
@@ -177,12 +177,12 @@ def a_resumed_training_is_the_uninterrupted_one(rank: int, folder: Path) -> None
     """Dropout draws from each rank's own generator, which only a checkpoint with all of them restores."""
     from drivetrain.checkpoint import Checkpointer
     from drivetrain.engine.hooks import CallbackHook, PeriodicCheckpointer
-    from drivetrain.engine.state import gather_rng_if_due
+    from drivetrain.engine.state import prepare_if_due
 
     def run(name: str, gathered: bool, stop: int) -> Any:
         trainer = build(rank)
         checkpointer = Checkpointer(trainer.model, str(folder / name), trainer=trainer)
-        gather = CallbackHook(after_step=lambda t: gather_rng_if_due(t, 2)) if gathered else None
+        gather = CallbackHook(after_step=lambda t: prepare_if_due(t, 2)) if gathered else None
         trainer.register_hooks([gather, PeriodicCheckpointer(checkpointer, 2) if rank == 0 else None])
         if stop:
             trainer.train(0, stop)

@@ -115,6 +115,15 @@ def test_a_million_scalars_stay_bounded() -> None:
     assert len(storage._log) <= 200_000
 
 
+def test_images_and_histograms_that_nobody_takes_stay_bounded() -> None:
+    storage = EventStorage()
+    for storage.iter in range(1_000):
+        storage.put_image("picture", torch.zeros(3, 2, 2))
+        storage.put_histogram("weights", torch.arange(3), bins=2)
+    assert len(storage._vis_data) == len(storage._histograms) == 200
+    assert storage._vis_data[-1][2] == storage._histograms[-1]["global_step"] == 999  # the newest
+
+
 def test_scalars_since() -> None:
     storage = EventStorage()
     storage.put_scalar("a", 1.0)
@@ -133,6 +142,17 @@ def test_provisional_values_are_shown_and_not_written() -> None:
     storage.drop_provisional()
     storage.put_scalar("loss", 3.0)
     assert storage.history("loss").values() == [(3.0, 0)]
+
+
+def test_provisional_values_are_not_saved() -> None:
+    with EventStorage() as storage:
+        storage.put_scalar("kept", 1.0)
+        storage.put_provisional({"shown": 2.0, "kept": 3.0}, 0)
+        state = storage.state_dict()
+    assert set(state) == {"kept"} and state["kept"]["values"] == [(1.0, 0)]
+    other = EventStorage()
+    other.load_state_dict(state)
+    assert other.latest() == {"kept": (1.0, 0)}
 
 
 def test_state_round_trip() -> None:

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["rehearse"]
 
 logger = logging.getLogger(__name__)
+_quiet = logging.getLogger(f"{__name__}.checkpoint")
+_quiet.setLevel(logging.WARNING)
 
 
 def rehearse(trainer: DefaultTrainer) -> None:
@@ -132,6 +134,7 @@ def _checkpoint(trainer: DefaultTrainer, folder: Path) -> bool:
         return False
     checkpointer = copy.copy(trainer.checkpointer)
     checkpointer.save_dir = str(folder)
+    checkpointer.logger = _quiet
     checkpointer.save("rehearsal", iteration=trainer.start_iter)
     path = folder / "rehearsal.pth"
     read_checkpoint(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ class Replay:
         weights_iteration: the iteration before which the model had the weights that were saved.
         recorded: the losses that the training saw (means over ranks).
         losses: the losses now.
+        largest: the weight that is furthest from zero, as ``value (name)``; not finite if any is not.
         module: the first module whose output was not finite, as ``name (class)``; "" when all were finite.
         gradients: names of the parameters with a gradient that is not finite.
         images: of each image alone, in the order of the batch: what it is, and its losses.
@@ -44,6 +46,7 @@ class Replay:
     weights_iteration: int
     recorded: dict[str, float]
     losses: dict[str, float]
+    largest: str
     module: str
     gradients: tuple[str, ...]
     images: tuple[tuple[str, dict[str, float]], ...]
@@ -71,11 +74,19 @@ def replay(path: str | Path, model: nn.Module | None = None, *, device: str = "c
         )
     model = _model(data, str(path), device) if model is None else model
     load_weights(model, data["model"], source=str(path))
+    largest = _largest(model)
     losses, module = _step(model, batches, data)
     bad = (n for n, p in model.named_parameters() if p.grad is not None and not torch.isfinite(p.grad).all())
-    gradients = tuple(bad)
-    images = tuple(_one_by_one(model, batches, data))
-    return Replay(data["iteration"], data["weights_iteration"], dict(data["losses"]), losses, module, gradients, images)
+    return Replay(
+        iteration=data["iteration"],
+        weights_iteration=data["weights_iteration"],
+        recorded=dict(data["losses"]),
+        losses=losses,
+        largest=largest,
+        module=module,
+        gradients=tuple(bad),
+        images=tuple(_one_by_one(model, batches, data)),
+    )
 
 
 def _model(data: Mapping[str, Any], path: str, device: str) -> nn.Module:
@@ -87,6 +98,12 @@ def _model(data: Mapping[str, Any], path: str, device: str) -> nn.Module:
     cfg = config_from_text(data["config"], get_cfg())
     cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS, cfg.MODEL.COMPILE = device, "", False
     return build_model(cfg)
+
+
+def _largest(model: nn.Module) -> str:
+    sizes = {name: float(p.detach().abs().max()) for name, p in model.named_parameters() if p.numel()}
+    name = max(sizes, key=lambda n: math.inf if math.isnan(sizes[n]) else sizes[n], default="")
+    return f"{sizes[name]:.4g} ({name})" if name else ""
 
 
 def _step(model: nn.Module, batches: list[Any], data: Mapping[str, Any]) -> tuple[dict[str, float], str]:

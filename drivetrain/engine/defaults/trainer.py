@@ -15,7 +15,8 @@ from drivetrain.checkpoint import DetectionCheckpointer, unwrap_model
 from drivetrain.config import CfgNode
 from drivetrain.engine import hooks
 from drivetrain.engine.bad_batch import BadBatchWriter
-from drivetrain.engine.state import capture, gather_rng_if_due, restore
+from drivetrain.engine.precision import device_of
+from drivetrain.engine.state import capture, prepare_if_due, restore
 from drivetrain.engine.train_loop import HookBase, SimpleTrainer, TrainerBase
 from drivetrain.errors import ConfigError
 from drivetrain.evaluation import DatasetEvaluator, verify_results
@@ -174,17 +175,15 @@ class DefaultTrainer(Starting, Parts, _Constructible):
         inner.__dict__["_hook_list"] = self._hooks  # so that after_backward reaches this trainer's hooks
         inner.run_step()
 
-    def after_step(self) -> None:
-        """Call the hooks, after the exchange of metrics with devices and other ranks."""
+    def read_device(self, now: bool = False) -> None:
+        """Exchange with devices and other ranks, by whatever makes the step."""
         inner = self._step_trainer
         if inner is None:
-            super().after_step()
-            return
-        inner._stop_reason = self._stop_reason
-        if inner.__dict__.get("_recorder") is not None and inner._recorder.pending:
-            inner.read_device()
+            super().read_device(now)
+        elif "_recorder" in inner.__dict__:
+            inner._stop_reason = self._stop_reason
+            inner.read_device(now)
             self.max_iter = inner.max_iter
-        TrainerBase.after_step(self)
 
     # Training
 
@@ -279,8 +278,8 @@ class DefaultTrainer(Starting, Parts, _Constructible):
             self._precise_bn() if precise_bn.ENABLED and hooks.PreciseBN.applies_to(self.model) else None,
         ]
         period = cfg.SOLVER.CHECKPOINT_PERIOD
-        if comm.get_world_size() > 1:
-            result.append(hooks.CallbackHook(after_step=partial(gather_rng_if_due, period=period)))
+        if comm.get_world_size() > 1 or device_of(self.model).type != "cpu":
+            result.append(hooks.CallbackHook(after_step=partial(prepare_if_due, period=period)))
         if comm.is_main_process():
             keep = cfg.SOLVER.CHECKPOINT_KEEP or None
             result.append(hooks.PeriodicCheckpointer(self.checkpointer, period, max_to_keep=keep))

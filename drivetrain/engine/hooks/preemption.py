@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from drivetrain.engine.hook_base import HookBase
-from drivetrain.engine.state import gather_rng
+from drivetrain.engine.state import prepare_to_save
 from drivetrain.errors import TrainingError
 from drivetrain.runtime import comm
 
@@ -138,8 +138,8 @@ class PreemptionCheckpointer(HookBase):
         """Save on rank 0, while the others wait."""
         iteration = last_iteration(self.trainer)
         reason = self._reason or "another rank was asked to stop"
-        if comm.get_world_size() > 1:
-            gather_rng(self.trainer)
+        if callable(getattr(self.trainer, "read_device", None)):
+            prepare_to_save(self.trainer)
         if comm.is_main_process():
             self._checkpointer.save(f"{self._file_prefix}_preempted", iteration=iteration)
         comm.synchronize()

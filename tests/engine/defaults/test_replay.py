@@ -61,6 +61,7 @@ def test_the_step_of_a_training_is_made_again(make_cfg: Any) -> None:
         assert math.isnan(value) == math.isnan(found.losses[name])
         assert math.isnan(value) or value == found.losses[name]
     assert found.module and "(" in found.module
+    assert float(found.largest.split()[0]) > 1e20  # exploded before it became NaN
     assert len(found.images) == 2 and all(name.endswith(".jpg") for name, _ in found.images)
 
 
