@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,15 @@ import torch
 from torch import nn
 
 from drivetrain._version import __version__
+from drivetrain.checkpoint.background import Saving, alarm, wait_for_saves
 from drivetrain.checkpoint.files import FileLayer, check_file_name
 from drivetrain.checkpoint.folder import CheckpointFolder
 from drivetrain.checkpoint.formats import checkpoint_writer, read_checkpoint, storable
 from drivetrain.checkpoint.manifest import Entry
 from drivetrain.checkpoint.recovery import newest_whole
 from drivetrain.checkpoint.restore import restore
-from drivetrain.errors import (
-    CheckpointError,
-    DrivetrainError,
-)
+from drivetrain.checkpoint.snapshot import HostCopies
+from drivetrain.errors import CheckpointError, DrivetrainError
 from drivetrain.runtime import comm
 
 __all__ = ["Checkpointer", "DetectionCheckpointer", "unwrap_model"]
@@ -77,6 +77,7 @@ class Checkpointer:
         self.metadata: dict[str, Any] = {}
         self.logger = logging.getLogger(__name__)
         self.layer = FileLayer()
+        self._copies = HostCopies()
         for key, value in checkpointables.items():
             self.add_checkpointable(key, value)
         if self.save_dir and self.save_to_disk:
@@ -103,7 +104,7 @@ class Checkpointer:
         self.checkpointables[key] = checkpointable
 
     def save(self, name: str, *, role: str = "", **extra: Any) -> None:
-        """Save everything to ``<save_dir>/<name>.pth``, whole or not at all.
+        """Save everything to ``<save_dir>/<name>.pth``, whole or not at all; it is on the disk on return.
 
         Args:
             name: the file's name without ``.pth``.
@@ -117,19 +118,39 @@ class Checkpointer:
             CheckpointError: a value could not be loaded again; the message names its key.
             OutputError: the file cannot be written (full disk, ...); older files are untouched.
         """
+        if self.save_dir and self.save_to_disk:
+            self._prepare(name, role, extra)()
+
+    def save_in_background(
+        self, name: str, *, role: str = "", done: Callable[[Exception | None], None] | None = None, **extra: Any
+    ) -> None:
+        """As `save`, but return when everything is copied to host memory; a thread writes the copy.
+
+        One save is in flight at a time: the next one waits for it, and so do reading checkpoints and the end of the
+        process. The copy's memory is kept for the next save.
+
+        Args:
+            name, role, extra: as for `save`.
+            done: called in that thread when the file is on the disk, with None, or with what went wrong. By default
+                an error is an alarm in the log.
+
+        Raises:
+            CheckpointError: a value could not be loaded again; the message names its key.
+        """
         if not self.save_dir or not self.save_to_disk:
             return
-        file = check_file_name(f"{name}.pth", "save()")
-        data: dict[str, Any] = {"model": self._model_state()}
-        data |= {key: obj.state_dict() for key, obj in self.checkpointables.items()}
-        if taken := [key for key in extra if key in data or key == "metadata"]:
-            raise CheckpointError(f"the checkpoint key {taken[0]!r} is taken: choose another for the extra value")
-        versions = {"drivetrain": __version__, "torch": str(torch.__version__)}
-        data["metadata"] = {**self.metadata, "versions": versions}
-        extra = {key: storable(value, key) for key, value in extra.items()}
-        writer = checkpoint_writer(data | extra)
-        self.logger.info("Saving checkpoint to %s", self.folder.path / file)
-        self.folder.save(self._entry(file, _roles(name, role), extra, versions), writer)
+        done = done or partial(_alarm_if_failed, name)
+        try:
+            saving = Saving(self._prepare(name, role, extra, self._copies.copy), done)
+        except (MemoryError, RuntimeError) as error:  # what PyTorch raises when there is no memory left
+            self.logger.warning("The state is not copied but written at once, while the step waits: %s", error)
+            Saving(self._prepare(name, role, extra), done).run()
+        else:
+            saving.start()
+
+    def wait(self) -> None:
+        """Return once no save is in flight in this process."""
+        wait_for_saves()
 
     def load(self, path: str, checkpointables: Iterable[str] | None = None) -> dict[str, Any]:
         """Restore from a file, all of it or nothing.
@@ -149,6 +170,7 @@ class Checkpointer:
             CheckpointError: it is missing, unsafe, or an object cannot take its state. Nothing was changed
                 then.
         """
+        wait_for_saves()
         if not path:
             self.logger.info("No weights given: the model keeps the ones that it was built with")
             return {}
@@ -176,6 +198,7 @@ class Checkpointer:
         Raises:
             CheckpointError: the folder had checkpoints, but none can be used. Nothing starts from 0 silently.
         """
+        wait_for_saves()
         if resume and self.save_dir and (found := self._choose_together()):
             self.logger.info("Resuming from %s", found)
             return self.load(str(found))
@@ -187,6 +210,7 @@ class Checkpointer:
 
     def get_checkpoint_file(self) -> str:
         """The path of the checkpoint that a resume tries first, or ``""``."""
+        wait_for_saves()
         if not self.save_dir:
             return ""
         name = next(iter(self.folder.candidates()), "")
@@ -194,14 +218,33 @@ class Checkpointer:
 
     def get_all_checkpoint_files(self) -> list[str]:
         """The paths of all ``.pth`` files in ``save_dir``, sorted."""
+        wait_for_saves()
         return [str(self.folder.path / name) for name in self.folder.files()] if self.save_dir else []
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Make a file in ``save_dir`` the one that a resume takes first."""
+        wait_for_saves()
         self.folder.make()
         self.folder.tag_last(last_filename_basename)
 
     # ---- parts
+
+    def _prepare(
+        self, name: str, role: str, extra: Mapping[str, Any], copy: Callable[[Any], Any] | None = None
+    ) -> Callable[[], object]:
+        """Gather the state of now, once no save is in flight; returns what writes it (later, if it was copied)."""
+        wait_for_saves()
+        file = check_file_name(f"{name}.pth", "save()")
+        data: dict[str, Any] = {"model": self._model_state()}
+        data |= {key: obj.state_dict() for key, obj in self.checkpointables.items()}
+        if taken := [key for key in extra if key in data or key == "metadata"]:
+            raise CheckpointError(f"the checkpoint key {taken[0]!r} is taken: choose another for the extra value")
+        versions = {"drivetrain": __version__, "torch": str(torch.__version__)}
+        data["metadata"] = {**self.metadata, "versions": versions}
+        extra = {key: storable(value, key) for key, value in extra.items()}
+        writer = checkpoint_writer({**data, **extra}, copy)
+        self.logger.info("Saving checkpoint to %s", self.folder.path / file)
+        return partial(self.folder.save, self._entry(file, _roles(name, role), extra, versions), writer)
 
     def _model_state(self) -> dict[str, Any]:
         """The model's state; names do not show whether parts of it are compiled."""
@@ -266,6 +309,11 @@ class DetectionCheckpointer(Checkpointer):
     ) -> None:
         super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
         self.metadata = {"class_names": list(class_names), "channel_order": channel_order, "config": config}
+
+
+def _alarm_if_failed(name: str, error: Exception | None) -> None:
+    if error is not None:
+        alarm(f"({name})", error)
 
 
 def _roles(name: str, role: str) -> tuple[str, ...]:

@@ -93,10 +93,17 @@ class CheckpointFolder:
             self._write_manifest(manifest.commit(replace(entry, roles=tuple(dict.fromkeys((*entry.roles, "last"))))))
 
     def remove(self, files: Iterable[str]) -> None:
-        """Delete checkpoints. A crash in between leaves entries without a file, which reading passes over."""
+        """Delete checkpoints. A crash in between leaves entries without a file, which reading passes over.
+
+        Raises:
+            OutputError: one cannot be deleted.
+        """
         names = {check_file_name(file, "remove") for file in files}
-        for name in sorted(names):
-            self.layer.remove(self.path / name)
+        try:
+            for name in sorted(names):
+                self.layer.remove(self.path / name)
+        except OSError as error:
+            raise OutputError(f"{error.filename or self.path} cannot be deleted ({error.strerror or error})") from error
         if names:
             self._write_manifest(self.manifest(repair=True).without(names))
 
@@ -118,15 +125,18 @@ class CheckpointFolder:
         if removed := clean_leftovers(self.path, self.layer):
             _logger.info("Removed %d unfinished files of an earlier run from %s", len(removed), self.path)
 
-    def set_aside(self, file: str) -> Path:
-        """Rename a damaged file to ``<name>.corrupt`` and return the new path."""
+    def set_aside(self, file: str) -> str:
+        """Rename a damaged file to ``<name>.corrupt``; returns what became of it, for a message."""
         target = self.path / f"{file}.corrupt"
         number = 1
         while target.exists():
             number += 1
             target = self.path / f"{file}.corrupt{number}"
-        self.layer.replace(self.path / file, target)
-        return target
+        try:
+            self.layer.replace(self.path / file, target)
+        except OSError as error:
+            return f"cannot be renamed: {error.strerror or error}"
+        return f"now {target.name}"
 
     # ---- reading
 
@@ -137,7 +147,7 @@ class CheckpointFolder:
         whole.
 
         Raises:
-            CheckpointError: it names a file outside the folder, or cannot be read.
+            CheckpointError: it cannot be read.
         """
         path = self.path / MANIFEST_NAME
         try:
@@ -154,22 +164,21 @@ class CheckpointFolder:
                 return Manifest()
             aside = self.set_aside(MANIFEST_NAME)
             rebuilt = self._rebuild()
-            _logger.warning("%s; set aside as %s, rebuilt from %d files", error, aside.name, len(rebuilt.entries))
+            _logger.warning("%s (%s); rebuilt from %d files", error, aside, len(rebuilt.entries))
             return rebuilt
 
     def pointer(self) -> str:
-        """The file that ``last_checkpoint`` names, or ``""``.
-
-        Raises:
-            CheckpointError: it names a file outside the folder.
-        """
+        """The file that ``last_checkpoint`` names, or ``""``; a name that leads out of the folder is reported."""
         path = self.path / POINTER_NAME
         try:
             with open(path, encoding="utf-8", errors="replace") as handle:
                 name = handle.read(4096).strip()
+            return check_file_name(name, str(path)) if name else ""
         except OSError:
             return ""
-        return check_file_name(name, str(path)) if name else ""
+        except CheckpointError as error:
+            _logger.error("%s; going by the other files", error)
+            return ""
 
     def files(self) -> list[str]:
         """The names of all ``.pth`` files, sorted."""
@@ -188,11 +197,11 @@ class CheckpointFolder:
         return (name for name in dict.fromkeys((self.pointer(), *listed, *unlisted)) if name in present)
 
     def was_used(self) -> list[str]:
-        """Traces that checkpoints were saved here: names of files, listed files, files set aside."""
-        traces = [e.file for e in self.manifest().entries] + self.files() + [self.pointer()]
+        """Traces that checkpoints were saved here: names of files, listed files, files set aside, the pointer."""
+        traces = {e.file for e in self.manifest().entries if not e.pending} | {*self.files(), self.pointer()}
         if self.path.is_dir():
-            traces += [p.name for p in self.path.iterdir() if ".pth.corrupt" in p.name]
-        return sorted({trace for trace in traces if trace})
+            traces |= {p.name for p in self.path.iterdir() if ".pth.corrupt" in p.name or p.name == POINTER_NAME}
+        return sorted(traces - {""})
 
     def verify(self, file: str) -> None:
         """Check that a file is what was saved: by its digest, or by reading it where the manifest has none.

@@ -61,13 +61,19 @@ def storable(value: Any, key: str) -> Any:
     )
 
 
-def checkpoint_writer(data: dict[str, Any]) -> Callable[[Any], None]:
+def checkpoint_writer(data: dict[str, Any], copy: Callable[[Any], Any] | None = None) -> Callable[[Any], None]:
     """A function that writes ``data`` to a file object, for `atomic_write`. Checks all of it beforehand.
+
+    Args:
+        data: the content of a checkpoint.
+        copy: copies what is to be written now, so that it may be written later.
 
     Raises:
         CheckpointError: a value could not be loaded again; see `storable`.
     """
     checked = {key: storable(value, key) for key, value in data.items()}
+    if copy is not None:
+        checked = copy(checked)
     return lambda stream: torch.save(checked, stream)
 
 

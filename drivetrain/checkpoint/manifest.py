@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from drivetrain.checkpoint.files import check_file_name
-from drivetrain.errors import CorruptCheckpointError
+from drivetrain.errors import CheckpointError, CorruptCheckpointError
 
 __all__ = ["MANIFEST_NAME", "Entry", "Manifest"]
 
@@ -57,12 +57,14 @@ class Entry:
         """Check and take over one element of the JSON list.
 
         Raises:
-            CorruptCheckpointError: a field is missing or of another type.
-            CheckpointError: the file name leads out of the folder.
+            CorruptCheckpointError: a field is missing or of another type, or the file name leads out of the folder.
         """
         if not isinstance(data, dict):
             raise CorruptCheckpointError(f"{source} holds {type(data).__name__} where an object is expected")
-        check_file_name(data.get("file"), source)
+        try:
+            check_file_name(data.get("file"), source)
+        except CheckpointError as error:
+            raise CorruptCheckpointError(str(error)) from None
         known = {f.name for f in fields(cls)} - {"extra"}
         values = {key: value for key, value in data.items() if key in known}
         for name in ("roles", "class_names"):
@@ -98,8 +100,7 @@ class Manifest:
         """Read the JSON text.
 
         Raises:
-            CorruptCheckpointError: it is not a manifest.
-            CheckpointError: a file name in it leads out of the folder.
+            CorruptCheckpointError: it is not a manifest, or a file name in it leads out of the folder.
         """
         try:
             data = json.loads(text)

@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
-import logging
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from drivetrain.checkpoint.background import alarm
 from drivetrain.checkpoint.checkpointer import Checkpointer
-from drivetrain.errors import OutputError, UserInputError
+from drivetrain.errors import UserInputError
 
-__all__ = ["PeriodicCheckpointer"]
+__all__ = ["PeriodicCheckpointer", "save_beside_training"]
 
-_logger = logging.getLogger(__name__)
+
+def save_beside_training(checkpointer: Any, name: str, done: Callable[[Exception | None], None], **extra: Any) -> None:
+    """Save in the background, unless ``save`` is the user's own, which may count on the file when it returns.
+
+    Args:
+        checkpointer: a `Checkpointer`, or anything with ``save(name, **extra)``.
+        name: the file's name without ``.pth``.
+        done: called when the file is on the disk, with None, or with the error, perhaps in another thread.
+        extra: for ``save``.
+    """
+    if getattr(checkpointer.save, "__func__", None) is Checkpointer.save:
+        checkpointer.save_in_background(name, done=done, **extra)
+        return
+    try:
+        checkpointer.save(name, **extra)
+    except OSError as error:
+        done(error)
+    else:
+        done(None)
 
 
 class PeriodicCheckpointer:
     """Saves ``model_0004999`` and the like each ``period`` iterations, and ``model_final`` at the end.
+
+    The periodic ones are written in the background while the training goes on; the final one is on the disk when
+    `step` returns.
 
     Args:
         checkpointer: what saves.
@@ -61,7 +84,8 @@ class PeriodicCheckpointer:
         iteration = int(iteration)
         extra = {"iteration": iteration, **kwargs}
         if self.period and (iteration + 1) % self.period == 0:
-            self._save_periodic(iteration, extra)
+            name = f"{self.file_prefix}_{iteration:07d}"
+            save_beside_training(self.checkpointer, name, partial(self._saved, iteration), **extra)
         if self.max_iter is not None and iteration >= self.max_iter - 1:
             self.save(f"{self.file_prefix}_final", **extra)
 
@@ -69,20 +93,22 @@ class PeriodicCheckpointer:
         """Save now, under any name."""
         self.checkpointer.save(name, **kwargs)
 
-    def _save_periodic(self, iteration: int, extra: dict[str, Any]) -> None:
-        """Save, then delete what is too many."""
-        try:
-            self.save(f"{self.file_prefix}_{iteration:07d}", **extra)
-            if self.max_to_keep is not None and self.checkpointer.save_to_disk and self.checkpointer.save_dir:
+    def _saved(self, iteration: int, error: Exception | None) -> None:
+        """When a periodic save is through: delete what is too many."""
+        if error is not None:
+            alarm(f"after iteration {iteration}", error)
+        elif self.max_to_keep is not None and self.checkpointer.save_to_disk and self.checkpointer.save_dir:
+            try:
                 self._delete_old(self.max_to_keep)
-        except OutputError as error:
-            _logger.error("CHECKPOINT FAILED after iteration %d, training goes on: %s", iteration, error)
+            except Exception as problem:
+                alarm(f"to delete older files after iteration {iteration}", problem)
 
     def _delete_old(self, keep: int) -> None:
-        """Delete the oldest periodic files of the manifest beyond ``keep``."""
+        """Delete the oldest periodic files of the manifest beyond ``keep``; entries without a file do not count."""
         own = re.compile(re.escape(self.file_prefix) + r"_\d{7,}\.pth")
         folder = self.checkpointer.folder
         entries = [e for e in folder.manifest().entries if own.fullmatch(e.file)]
         entries.sort(key=lambda e: -1 if e.iteration is None else e.iteration)
-        newest = {e.file for e in entries[-keep:]}
+        present = set(folder.files())
+        newest = [e.file for e in entries if e.file in present][-keep:]
         folder.remove(e.file for e in entries if e.file not in newest and not e.roles)

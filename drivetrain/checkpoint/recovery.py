@@ -37,9 +37,11 @@ def newest_whole(folder: CheckpointFolder, *, may_rename: bool) -> str:
             if passed:
                 lost = "" if newest is None or iteration is None else f": {newest - iteration} iterations are lost"
                 _logger.warning("Falling back from %s to %s%s", ", ".join(passed), name, lost)
+            else:
+                _tell_if_behind(folder, name, iteration)
             return name
-        aside = _set_aside(folder, name) if may_rename and isinstance(problem, CorruptCheckpointError) else ""
-        _logger.error("Passed over %s%s: %s", name, aside, problem)
+        aside = may_rename and isinstance(problem, CorruptCheckpointError)
+        _logger.error("Passed over %s%s: %s", name, f" ({folder.set_aside(name)})" if aside else "", problem)
         newest = iteration if newest is None else newest
         passed.append(name)
     if traces := folder.was_used():
@@ -59,9 +61,16 @@ def _problem(folder: CheckpointFolder, name: str) -> CheckpointError | None:
     return None
 
 
-def _set_aside(folder: CheckpointFolder, name: str) -> str:
-    """Set a damaged file aside, and say so."""
-    try:
-        return f" (now {folder.set_aside(name).name})"
-    except OSError as error:
-        return f" (which cannot be renamed: {error.strerror or error})"
+def _tell_if_behind(folder: CheckpointFolder, name: str, iteration: int | None) -> None:
+    """Say that ``last_checkpoint`` names an older file than the newest one: by hand, or by damage to it."""
+    last = folder.manifest().role("last")
+    if last is None or last.file not in folder.files() or None in (iteration, last.iteration):
+        return
+    if (behind := (last.iteration or 0) - (iteration or 0)) > 0:
+        _logger.warning(
+            "last_checkpoint names %s, which is %d iterations before %s, the newest: change that file if this is not "
+            "what you want",
+            name,
+            behind,
+            last.file,
+        )

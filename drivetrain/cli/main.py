@@ -20,6 +20,7 @@ COMMANDS = {
     "eval": "evaluate a checkpoint",
     "predict": "draw what a checkpoint sees in images",
     "replay": "make the step again whose loss was not finite",
+    "runs": "list the checkpoints of a training",
     "demo": "make a small dataset, train on it, evaluate, and show the result (some minutes)",
     "config": "show the config keys, or a config in full",
     "doctor": "say what of this machine works",

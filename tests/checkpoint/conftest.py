@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -19,7 +20,7 @@ class Crash(BaseException):
 
 class FaultyLayer(FileLayer):
     """Records the names of operations; from operation ``stop_at`` on nothing is done any more, as after a kill;
-    operation ``fail_at`` raises an OSError, once or (``full``) each time something is written from there on.
+    operation ``fail_at`` raises an OSError.
     """
 
     def __init__(self, stop_at: int | None = None, fail_at: int | None = None, code: int = errno.ENOSPC) -> None:
@@ -64,6 +65,17 @@ class FaultyLayer(FileLayer):
         super().remove(path)
 
 
+class GatedLayer(FileLayer):
+    """Creates no file before ``open`` is set."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+
+    def create(self, path: Path) -> IO[bytes]:
+        assert self.open.wait(30)
+        return super().create(path)
+
+
 class Counter:
     """Something with a state beside the model."""
 
@@ -80,6 +92,11 @@ class Counter:
 @pytest.fixture
 def faulty() -> type[FaultyLayer]:
     return FaultyLayer
+
+
+@pytest.fixture
+def gated() -> type[GatedLayer]:
+    return GatedLayer
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import random
+import threading
 import weakref
 
 import numpy as np
@@ -268,3 +269,95 @@ def test_leftovers_of_a_killed_save_are_cleaned_at_the_start(training, faulty, c
     left.write_bytes(b"part")
     training()
     assert not left.exists()
+
+
+def test_a_save_in_the_background_holds_the_state_of_its_call(training, gated):
+    run, set_all = training()
+    run.layer = gated()
+    set_all(1)
+    results = []
+    run.save_in_background("model_0000009", iteration=9, metric={"m": 0.5}, done=results.append)
+    set_all(2)  # while nothing is written yet
+    assert not list(run.folder.path.glob("*")) and results == []
+    run.layer.open.set()
+    again, _ = training()
+    assert again.resume_or_load("")["iteration"] == 9  # reading waits for it
+    assert results == [None]
+    assert value_of(again) == 1 and value_of(run) == 2
+    entry = again.folder.manifest().role("last")
+    assert (entry.iteration, entry.metric, entry.file) == (9, {"m": 0.5}, "model_0000009.pth")
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda c: c.load(f"{c.save_dir}/model_final.pth"),
+        lambda c: c.resume_or_load(""),
+        lambda c: c.get_checkpoint_file(),
+        lambda c: c.get_all_checkpoint_files()[0],
+        lambda c: c.tag_last_checkpoint("model_final.pth"),
+        lambda c: c.save("model_0000001"),
+        lambda c: c.save_in_background("model_0000001"),
+        lambda c: c.wait(),
+    ],
+)
+def test_whatever_comes_next_waits_for_a_save_of_any_checkpointer(training, gated, read):
+    run, _ = training()
+    run.layer = gated()
+    threading.Timer(0.1, run.layer.open.set).start()
+    run.save_in_background("model_final", iteration=3)
+    other, _ = training()
+    read(other)
+    assert run.layer.open.is_set()
+    assert other.folder.manifest().find("model_final.pth")[-1].iteration == 3
+    other.wait()
+    assert {e.file for e in other.folder.manifest().entries} == set(other.folder.files())
+
+
+def test_an_error_in_the_background_is_an_alarm_and_no_exception(training, faulty, caplog):
+    run, set_all = training()
+    set_all(1)
+    run.save("model_0000009", iteration=9)
+    set_all(2)
+    run.layer = faulty(fail_at=5)
+    run.save_in_background("model_0000019", iteration=19)
+    run.wait()
+    assert "CHECKPOINT FAILED (model_0000019), training goes on: " in caplog.text
+    assert "injected" in caplog.text and "Traceback" not in caplog.text
+    again, _ = training()
+    again.resume_or_load("")
+    assert value_of(again) == 1
+    run.layer = FileLayer()
+    run.save("model_0000029", iteration=29)
+    again.resume_or_load("")
+    assert value_of(again) == 2
+
+
+def test_what_cannot_be_stored_is_said_at_once_in_the_background_too(training):
+    run, _ = training()
+    with pytest.raises(CheckpointError, match=r"sampler\['rng'\] is a numpy\.ndarray"):
+        run.save_in_background("a", sampler={"rng": np.zeros(3)})
+    assert not run.folder.path.exists()
+
+
+def test_without_memory_for_the_copy_it_saves_at_once(training, monkeypatch, caplog):
+    def no_memory(value):
+        raise RuntimeError("not enough memory: you tried to allocate 503316480 bytes")
+
+    run, set_all = training()
+    set_all(4)
+    monkeypatch.setattr(run._copies, "copy", no_memory)
+    results = []
+    run.save_in_background("model_0000009", iteration=9, done=results.append)
+    assert results == [None] and run.folder.files() == ["model_0000009.pth"]
+    assert "503316480" in caplog.text
+    again, _ = training()
+    again.resume_or_load("")
+    assert value_of(again) == 4
+
+
+def test_only_the_process_that_writes_saves_in_the_background(training):
+    run, _ = training(save_to_disk=False)
+    run.save_in_background("model_final", done=lambda error: pytest.fail("nothing is saved"))
+    run.wait()
+    assert not run.folder.path.exists()

@@ -105,11 +105,37 @@ def test_a_damaged_manifest_is_set_aside_and_rebuilt_from_whole_files(folder, te
 
 
 @pytest.mark.parametrize("name", ["../evil.pth", "/tmp/evil.pth", "a/b.pth"])
-def test_a_pointer_out_of_the_folder_is_refused(folder, name):
+def test_a_pointer_out_of_the_folder_is_refused_and_the_other_files_are_taken(folder, name, caplog):
     save(folder, "a.pth", 1)
     (folder.path / "last_checkpoint").write_text(name)
-    with pytest.raises(CheckpointError, match="last_checkpoint names"):
-        list(folder.candidates())
+    assert list(folder.candidates()) == ["a.pth"]
+    assert f"last_checkpoint names {name!r}, which is not a plain file name" in caplog.text
+    (folder.path / "a.pth").unlink()
+    assert "last_checkpoint" in folder.was_used()
+
+
+def test_a_manifest_that_names_a_file_elsewhere_is_damaged(folder):
+    save(folder, "a.pth", 1)
+    path = folder.path / "checkpoints.json"
+    path.write_text(path.read_text().replace("a.pth", "../a.pth"))
+    assert list(folder.candidates()) == ["a.pth"]
+    save(folder, "b.pth", 2)
+    assert [e.file for e in folder.manifest().entries] == ["a.pth", "b.pth"]
+
+
+def test_a_crash_in_the_first_save_is_no_trace_of_checkpoints(folder, faulty, crash):
+    probe = faulty()
+    folder.layer = probe
+    save(folder, "a.pth", 1)
+    named = next(i for i, step in enumerate(probe.operations) if step == ("replace", "a.pth"))
+    folder.remove(["a.pth"])
+    for name in ("checkpoints.json", "last_checkpoint"):
+        (folder.path / name).unlink()
+    folder.layer = faulty(stop_at=named)
+    with pytest.raises(crash):
+        save(folder, "a.pth", 1)
+    assert [e.pending for e in folder.manifest().entries] == [True]
+    assert folder.was_used() == []
 
 
 def test_removing_deletes_files_and_entries(folder):
@@ -122,6 +148,13 @@ def test_removing_deletes_files_and_entries(folder):
         folder.remove(["../x"])
 
 
+def test_a_file_that_cannot_be_deleted_is_an_output_error(folder, faulty):
+    save(folder, "a.pth", 1)
+    folder.layer = faulty(fail_at=0)
+    with pytest.raises(OutputError, match="cannot be deleted"):
+        folder.remove(["a.pth"])
+
+
 def test_tagging(folder):
     save(folder, "a.pth", 1)
     save(folder, "b.pth", 2)
@@ -132,11 +165,18 @@ def test_tagging(folder):
 
 
 def test_setting_aside_never_overwrites(folder):
-    for _ in range(3):
+    for name in ("a.pth.corrupt", "a.pth.corrupt2", "a.pth.corrupt3"):
         save(folder, "a.pth", 1)
-        folder.set_aside("a.pth")
+        assert folder.set_aside("a.pth") == f"now {name}"
     names = sorted(n for n in os.listdir(folder.path) if "corrupt" in n)
     assert names == ["a.pth.corrupt", "a.pth.corrupt2", "a.pth.corrupt3"]
+
+
+def test_what_cannot_be_set_aside_stays(folder, faulty):
+    save(folder, "a.pth", 1)
+    folder.layer = faulty(fail_at=0)
+    assert folder.set_aside("a.pth") == "cannot be renamed: injected"
+    assert folder.files() == ["a.pth"]
 
 
 def test_verify_tells_damage_from_absence(folder):

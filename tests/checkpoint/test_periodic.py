@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -40,6 +41,8 @@ def test_saves_each_period_and_at_the_end(period, max_iter, start):
 
 
 def numbers(checkpointer):
+    """The iterations of the periodic files, when the last one is written."""
+    checkpointer.wait()
     return [int(name[6:13]) for name in checkpointer.folder.files() if name[6].isdigit()]
 
 
@@ -66,6 +69,7 @@ def test_retention_spares_roles_and_other_prefixes(training):
     periodic = PeriodicCheckpointer(run, 1, max_to_keep=1)
     for i in range(2, 6):
         periodic.step(i)
+    run.wait()
     assert run.folder.files() == ["model_0000000.pth", "model_0000001.pth", "model_0000005.pth", "other_0000001.pth"]
 
 
@@ -79,39 +83,99 @@ def test_there_are_never_fewer_than_asked_for(training, keep, count):
         assert numbers(run) == list(range(max(0, i + 1 - keep), i + 1))
 
 
-def test_nothing_is_deleted_before_the_new_file_is_whole(training, faulty, crash):
-    probe, _ = training("probe")
-    periodic = PeriodicCheckpointer(probe, 1, max_to_keep=1)
+def test_nothing_is_deleted_before_the_new_file_is_in_the_manifest(training, faulty):
+    run, _ = training()
+    periodic = PeriodicCheckpointer(run, 1, max_to_keep=1)
     periodic.step(0)
-    probe.layer = faulty()
+    run.wait()
+    run.layer = faulty()
     periodic.step(1)
-    assert ("remove", "model_0000000.pth") in probe.layer.operations
-    for k in range(len(probe.layer.operations)):
-        run, set_all = training(f"run{k}")
-        periodic = PeriodicCheckpointer(run, 1, max_to_keep=1)
-        set_all(1)
-        periodic.step(0)
-        run.layer = faulty(stop_at=k)
-        with pytest.raises(crash):
-            periodic.step(1)
-        again, _ = training(f"run{k}")
-        assert again.resume_or_load("")["iteration"] in (0, 1)
-        periodic = PeriodicCheckpointer(again, 1, max_to_keep=1)
-        periodic.step(2)
-        assert numbers(again) == [2]
+    run.wait()
+    steps = [step for step in run.layer.operations if step[0] in ("replace", "remove")]
+    assert steps == [
+        ("replace", "checkpoints.json"),  # announced
+        ("replace", "model_0000001.pth"),
+        ("replace", "last_checkpoint"),
+        ("replace", "checkpoints.json"),  # listed
+        ("remove", "model_0000000.pth"),
+        ("replace", "checkpoints.json"),
+    ]
+
+
+def test_files_that_are_gone_do_not_count_as_kept(training):
+    run, _ = training()
+    periodic = PeriodicCheckpointer(run, 1, max_to_keep=2)
+    for i in (0, 1):
+        periodic.step(i)
+    run.wait()
+    run.folder.set_aside("model_0000001.pth")  # damaged
+    periodic.step(2)
+    assert numbers(run) == [0, 2]
+    periodic.step(3)
+    assert numbers(run) == [2, 3]
+    assert {e.file for e in run.folder.manifest().entries} == {"model_0000002.pth", "model_0000003.pth"}
+
+
+def test_the_training_goes_on_while_a_periodic_save_is_written_and_waits_for_the_final_one(training, gated):
+    run, set_all = training()
+    run.layer = gated()
+    periodic = PeriodicCheckpointer(run, 2, max_iter=3)
+    set_all(1)
+    periodic.step(1)  # returns, though nothing can be written yet
+    set_all(2)
+    assert run.folder.files() == []
+    run.layer.open.set()
+    periodic.step(2)
+    assert run.folder.files() == ["model_0000001.pth", "model_final.pth"]
+    for name, value in (("model_0000001", 1), ("model_final", 2)):
+        data = torch.load(run.folder.path / f"{name}.pth", weights_only=True)
+        assert data["counter"]["value"] == value
+        assert bool((data["model"]["0.weight"] == value).all())
+
+
+def test_a_checkpointer_whose_save_is_the_users_own_is_waited_for(training, gated):
+    run, _ = training()
+    seen = []
+
+    class Uploading(type(run)):
+        def save(self, name, **extra):
+            super().save(name, **extra)
+            seen.append((self.folder.path / f"{name}.pth").stat().st_size > 0)
+
+    own = Uploading(run.model, run.save_dir)
+    PeriodicCheckpointer(own, 1, max_to_keep=1).step(0)
+    PeriodicCheckpointer(own, 1, max_to_keep=1).step(1)
+    assert seen == [True, True]
+    assert own.folder.files() == ["model_0000001.pth"]
 
 
 def test_a_full_disk_is_an_alarm_and_training_goes_on(training, faulty, caplog):
     run, _ = training()
     periodic = PeriodicCheckpointer(run, 1, max_iter=3)
     periodic.step(0)
+    run.wait()
     run.layer = faulty(fail_at=2)
     periodic.step(1)
+    run.wait()
     assert "CHECKPOINT FAILED after iteration 1" in caplog.text
     assert numbers(run) == [0]
     run.layer = faulty(fail_at=2)
     with pytest.raises(OutputError):
         periodic.save("model_final")
+
+
+def test_an_old_file_that_cannot_be_deleted_is_an_alarm(training, faulty, caplog):
+    run, _ = training()
+    periodic = PeriodicCheckpointer(run, 1, max_to_keep=1)
+    periodic.step(0)
+    run.wait()
+    run.layer = probe = faulty()
+    run.save("model_0000001", iteration=1)
+    run.layer = faulty(fail_at=len(probe.operations))
+    periodic.step(1)
+    run.wait()
+    assert "CHECKPOINT FAILED to delete older files after iteration 1, training goes on" in caplog.text
+    assert numbers(run) == [0, 1]
 
 
 def test_save_passes_on(training):

@@ -50,6 +50,16 @@ def test_a_deleted_last_checkpoint_falls_back(folder):
     assert newest_whole(folder, may_rename=True) == "model_0000019.pth"
 
 
+def test_an_older_file_in_last_checkpoint_is_taken_and_said(folder, caplog):
+    (folder.path / "last_checkpoint").write_text("model_0000019.pth")
+    assert newest_whole(folder, may_rename=True) == "model_0000019.pth"
+    assert "which is 10 iterations before model_0000029.pth, the newest" in caplog.text
+    caplog.clear()
+    folder.tag_last("model_0000019.pth")  # the proper way
+    assert newest_whole(folder, may_rename=True) == "model_0000019.pth"
+    assert not caplog.text
+
+
 def test_a_damaged_manifest_still_gives_the_newest(folder):
     (folder.path / "checkpoints.json").write_text("{")
     assert newest_whole(folder, may_rename=True) == "model_0000029.pth"

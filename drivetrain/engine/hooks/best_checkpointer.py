@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
+from drivetrain.checkpoint.background import alarm, wait_for_saves
+from drivetrain.checkpoint.periodic import save_beside_training
 from drivetrain.engine.hook_base import HookBase
-from drivetrain.errors import OutputError
 
 from .results import Metric, Mode
-from .schedule import last_iteration
+from .schedule import finished, last_iteration
 
 __all__ = ["BestCheckpointer"]
 
@@ -20,8 +22,8 @@ logger = logging.getLogger(__name__)
 class BestCheckpointer(HookBase):
     """Saves a checkpoint whenever an evaluation's metric is better than all before; NaN never is.
 
-    It acts on each evaluation's own result. The best value survives a resume, and ``last_checkpoint``, from which a
-    resume starts, is not moved by it.
+    It acts on each evaluation's own result, and writes while the training goes on. The best value survives a resume,
+    and ``last_checkpoint``, from which a resume starts, is not moved by it.
 
     Args:
         eval_period: accepted for older code and not used: evaluations themselves say when they happen.
@@ -56,18 +58,34 @@ class BestCheckpointer(HookBase):
 
     def after_evaluation(self, results: Mapping[str, float]) -> None:
         """Save if the result is the best one so far."""
+        wait_for_saves()  # whether the best one before was saved decides what is better
         before = (self._metric.best, self.best_iter)
         value = self._metric.read(results)
         if value is None or not self._metric.improves(value):
             return
         self.best_iter = max(last_iteration(self.trainer), 0)
-        name = self._metric.name
-        try:
-            self._checkpointer.save(self._file_prefix, role="best", iteration=self.best_iter, metric={name: value})
-        except OutputError as error:
+        save_beside_training(
+            self._checkpointer,
+            self._file_prefix,
+            partial(self._saved, before),
+            role="best",
+            iteration=self.best_iter,
+            metric={self._metric.name: value},
+        )
+        if finished(self.trainer):
+            wait_for_saves()
+
+    def after_train(self) -> None:
+        """Return when nothing is being written any more."""
+        wait_for_saves()
+
+    def _saved(self, before: tuple[float | None, int | None], error: Exception | None) -> None:
+        """When the save is through; no other begins before this returns."""
+        name, value = self._metric.name, self._metric.best
+        if error is not None:
             # The next better one is to be saved, even if it is worse than this one.
             self._metric.best, self.best_iter = before
-            logger.error("CHECKPOINT FAILED: the best model so far (%s=%.5g) is not saved: %s", name, value, error)
+            alarm(f"for the best model so far ({name}={value:.5g})", error)
             return
         known = "" if before[0] is None else f", before {before[0]:.5g} at iteration {before[1]}"
         logger.info("Best model so far saved as %s: %s=%.5g%s", self._file_prefix, name, value, known)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from drivetrain.checkpoint.background import wait_for_saves
 from drivetrain.checkpoint.periodic import PeriodicCheckpointer as _PeriodicCheckpointer
 from drivetrain.engine.hook_base import HookBase
 
@@ -33,10 +34,11 @@ class PeriodicCheckpointer(_PeriodicCheckpointer, HookBase):
         self.step(self.trainer.iter)
 
     def after_train(self) -> None:
-        """Write ``model_final`` if training finished without it."""
+        """Write ``model_final`` if training finished without it; return when nothing is being written any more."""
         if finished(self.trainer) and (self._final_written is False or self._lacks_final()):
             self._final_written = True
             self.save(f"{self.file_prefix}_final", iteration=last_iteration(self.trainer))
+        wait_for_saves()
 
     def _lacks_final(self) -> bool:
         """Whether a training was resumed with nothing left to do, killed just before it wrote ``model_final``."""

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import errno
 import logging
 import math
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from drivetrain.checkpoint import Checkpointer
+from drivetrain.checkpoint import Checkpointer, FileLayer
 from drivetrain.engine.hooks import BestCheckpointer, EvalHook, PeriodicCheckpointer
 from drivetrain.errors import OutputError
 from drivetrain.testing import tiny_trainer
@@ -114,6 +116,41 @@ def test_a_best_model_that_cannot_be_saved_is_not_counted(tmp_path: Path, caplog
     trainer.train(0, 3)
     assert "disk full" in caplog.text
     assert (best.best_metric, best.best_iter) == (40.0, 1) and best_iteration(tmp_path) == 1
+
+
+def test_a_best_model_whose_write_fails_in_the_background_is_not_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class FullOnce(FileLayer):
+        failures = 1
+
+        def create(self, path: Path) -> Any:
+            if "model_best" in path.name and self.failures:
+                self.failures -= 1
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().create(path)
+
+    trainer, best, checkpointer = build(tmp_path, [50, 40, 30])
+    checkpointer.layer = FullOnce()
+    trainer.train(0, 3)
+    assert "CHECKPOINT FAILED for the best model so far (bbox/AP=50), training goes on" in caplog.text
+    assert (best.best_metric, best.best_iter) == (40.0, 1) and best_iteration(tmp_path) == 1
+    saved = torch.load(tmp_path / "model_0000001.pth", weights_only=True)["trainer"]["hooks"]["BestCheckpointer"]
+    assert saved["best"] is None  # written after the failure, before the next evaluation
+
+
+def test_it_is_written_when_training_returns(tmp_path: Path) -> None:
+    """Even if its ``after_train`` runs before that of the evaluation."""
+    trainer = tiny_trainer()
+    checkpointer = Checkpointer(trainer.model, str(tmp_path))
+    best = BestCheckpointer(1, checkpointer, "AP")
+    trainer.register_hooks([best, EvalHook(0, lambda: {"AP": 1.0})])
+    slow = FileLayer()
+    create = slow.create
+    slow.create = lambda path: (time.sleep(0.05), create(path))[1]  # type: ignore[method-assign]
+    checkpointer.layer = slow
+    trainer.train(0, 2)
+    assert checkpointer.folder.manifest().find("model_best.pth")[-1].roles == ("best",)
 
 
 def test_the_state_of_another_metric_is_not_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

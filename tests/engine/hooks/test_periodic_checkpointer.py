@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import errno
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from drivetrain.checkpoint import Checkpointer
-from drivetrain.engine.hooks import CallbackHook, PeriodicCheckpointer
-from drivetrain.testing import tiny_trainer
+from drivetrain.checkpoint import Checkpointer, FileLayer
+from drivetrain.engine.hooks import EMA, CallbackHook, PeriodicCheckpointer
+from drivetrain.testing import assert_same_training, tiny_trainer
 
 
 def trainer_with(folder: Path, *later: Any, **options: Any) -> tuple[Any, PeriodicCheckpointer]:
@@ -79,6 +81,87 @@ def test_a_failed_training_has_none(tmp_path: Path) -> None:
     with pytest.raises(ValueError):
         trainer.train(0, 3 + 2)
     assert names(tmp_path) == ["model_0000001"]
+
+
+def test_the_steps_go_on_while_it_writes_and_the_end_waits_for_it(tmp_path: Path) -> None:
+    gate = threading.Event()
+
+    class Gated(FileLayer):
+        def create(self, path: Path) -> Any:
+            assert gate.wait(30)
+            return super().create(path)
+
+    def look(t: Any) -> None:
+        seen.append(names(tmp_path))
+        if t.iter == 3:
+            gate.set()
+            raise ValueError("in the middle of a save")
+
+    seen: list[list[str]] = []
+    trainer, hook = trainer_with(tmp_path, CallbackHook(after_step=look), period=3)
+    hook.checkpointer.layer = Gated()
+    with pytest.raises(ValueError, match="in the middle of a save"):
+        trainer.train(0, 100)
+    assert seen == [[], [], [], []]
+    assert names(tmp_path) == ["model_0000002"]
+    assert iteration(tmp_path, "model_0000002") == (2, 2)
+
+
+def test_a_save_that_fails_hides_no_error_and_ends_no_training(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Full(FileLayer):
+        def write(self, handle: Any, data: Any) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def fail(t: Any) -> None:
+        if t.iter == 5:
+            raise ValueError("the error to see")
+
+    trainer, hook = trainer_with(tmp_path, CallbackHook(after_step=fail), period=2)
+    hook.checkpointer.layer = Full()
+    with pytest.raises(ValueError, match="the error to see"):
+        trainer.train(0, 100)
+    alarms = [r.getMessage() for r in caplog.records if "CHECKPOINT FAILED" in r.getMessage()]
+    assert [a.split(", training")[0] for a in alarms] == [f"CHECKPOINT FAILED after iteration {i}" for i in (1, 3, 5)]
+    assert all("No space left on device" in a for a in alarms)
+    assert names(tmp_path) == []
+
+
+def test_saving_leaves_the_training_as_it_is(tmp_path: Path) -> None:
+    folders = iter("ab")
+
+    def saving() -> Any:
+        trainer = tiny_trainer()
+        folder = tmp_path / next(folders)
+        checkpointer = Checkpointer(trainer.model, str(folder), trainer=trainer)
+        trainer.register_hooks([EMA(0.9), PeriodicCheckpointer(checkpointer, 1, max_to_keep=2)])
+        return trainer
+
+    assert_same_training(tiny_trainer, saving, max_iter=12)
+    # and what was written beside the steps is what a save between them would have written
+    trainer = saving()
+    for start in range(12):
+        trainer.train(start, start + 1)
+    for name in ("model_0000010", "model_0000011", "model_final"):
+        one, other = (torch.load(tmp_path / f / f"{name}.pth", weights_only=True) for f in "ab")
+        for key in ("optimizer", "rng", "hooks"):
+            compare(one["trainer"][key], other["trainer"][key], f"{name} {key}")
+        compare(one["model"], other["model"], name)
+
+
+def compare(one: Any, other: Any, place: str) -> None:
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), place
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), place
+        for key in one:
+            compare(one[key], other[key], f"{place}.{key}")
+    elif isinstance(one, (list, tuple)):
+        for index, (a, b) in enumerate(zip(one, other, strict=True)):
+            compare(a, b, f"{place}[{index}]")
+    else:
+        assert one == other, place
 
 
 def test_a_resume_with_nothing_left_writes_a_missing_final_checkpoint(tmp_path: Path) -> None:
