@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from drivetrain import attach
 from drivetrain.errors import TrainingError
 from drivetrain.events.storage import EventStorage, get_event_storage, has_event_storage
 
@@ -183,6 +184,7 @@ class SimpleTrainer(TrainerBase):
         clip_gradients: called with the optimizer when gradients are unscaled, before it steps.
         non_finite: ``"raise"``, ``"skip"`` or ``"rewind"``, see :class:`FiniteGuard`; the last one needs an
             attribute ``checkpointer``.
+        channels_last, compile: how the model computes, see :func:`drivetrain.runtime.compute.prepare_model`.
         metric_period: with several ranks or an accelerator, the iterations between two readings of the device.
         bad_batches: saves the batches of steps whose loss or gradient is not finite, to be replayed.
     """
@@ -202,12 +204,18 @@ class SimpleTrainer(TrainerBase):
         precision: str | Precision = "fp32",
         clip_gradients: Callable[[torch.optim.Optimizer], None] | None = None,
         non_finite: NonFinitePolicy = "raise",
+        channels_last: bool = False,
+        compile: bool | str | Mapping[str, Any] = False,
         metric_period: int = 20,
         bad_batches: BadBatchWriter | None = None,
     ) -> None:
         super().__init__()
         if accumulate < 1:
             raise TrainingError(f"accumulate={accumulate} must be at least 1 batch per iteration")
+        if channels_last or compile is not False:
+            from drivetrain.runtime.compute import prepare_model
+
+            prepare_model(model, channels_last=channels_last, compile=compile)
         model.train()
         self.model = model
         self.data_loader = data_loader
@@ -224,8 +232,6 @@ class SimpleTrainer(TrainerBase):
         self._guard = FiniteGuard(non_finite, distributed=world_size() > 1, memory=metric_period, device=device)
         self._recorder = LossRecorder(self._guard, world_size())
         self._data_iterator: Iterator[Any] | None = None
-
-    # Data
 
     @property
     def _data_loader_iter(self) -> Iterator[Any]:
@@ -375,8 +381,6 @@ class SimpleTrainer(TrainerBase):
             storage = get_event_storage() if has_event_storage() else self.storage
             self._recorder.write(storage, iteration, loss_dict, data_time)
 
-    # State
-
     def state_dict(self) -> dict[str, Any]:
         """The loop's state with that of optimizer, precision, data position, random generators and events."""
         from .state import capture
@@ -391,10 +395,5 @@ class SimpleTrainer(TrainerBase):
         super().load_state_dict(state)  # last: hooks act on what is restored, schedules on the rates
 
 
-def __getattr__(name: str) -> Any:
-    """AMPTrainer under the path older code imports it from; its own file depends on this one."""
-    if name == "AMPTrainer":
-        from .amp import AMPTrainer
-
-        return AMPTrainer
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# AMPTrainer under the path older code imports it from; its own file depends on this one.
+__getattr__ = attach("drivetrain.engine", {"AMPTrainer": "amp"})[0]

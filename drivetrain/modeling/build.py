@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import nn
 
 from drivetrain.config import CfgNode
 from drivetrain.errors import ModelError
+from drivetrain.runtime.compute import prepare_model
 from drivetrain.runtime.device import resolve_device
 
 from .registry import MODELS
@@ -20,11 +20,12 @@ __all__ = ["build_model"]
 def build_model(cfg: CfgNode) -> nn.Module:
     """The model that ``cfg.MODEL.NAME`` names, with random weights, in training mode, on ``cfg.MODEL.DEVICE``.
 
-    Weights are never downloaded; ``cfg.MODEL.WEIGHTS`` is the checkpointer's business.
+    Weights are never downloaded; ``cfg.MODEL.WEIGHTS`` is the checkpointer's business. ``MODEL.CHANNELS_LAST`` and
+    ``MODEL.COMPILE`` are applied as :func:`drivetrain.runtime.compute.prepare_model` does.
 
     Raises:
-        ModelError: the name is not known, ``MODEL.NUM_CLASSES`` is missing, an option does not fit the model, or a
-            registered builder returned something that is not a module.
+        ModelError: the name is not known, ``MODEL.NUM_CLASSES`` is missing, an option does not fit the model, a
+            registered builder returned something that is not a module, or there is no such backend to compile with.
     """
     name, classes = cfg.MODEL.NAME, cfg.MODEL.NUM_CLASSES
     entry = MODELS.entry(name)
@@ -37,9 +38,8 @@ def build_model(cfg: CfgNode) -> nn.Module:
     model = entry.load()(_with_values(cfg, entry.values))
     if not isinstance(model, nn.Module):
         raise ModelError(f"the builder of {name!r} returned {model!r}, which is not an nn.Module")
-    if cfg.MODEL.get("CHANNELS_LAST", False):
-        model.to(memory_format=torch.channels_last)  # convolutions give their outputs in the order of their weights
-    return model.to(device).train()
+    compile = cfg.MODEL.get("COMPILE", False) and cfg.MODEL.get("COMPILE_BACKEND", True)
+    return prepare_model(model.to(device), channels_last=cfg.MODEL.get("CHANNELS_LAST", False), compile=compile).train()
 
 
 def _with_values(cfg: CfgNode, values: Mapping[str, Any]) -> CfgNode:

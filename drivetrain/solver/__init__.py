@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .build import build_optimizer as build_optimizer
     from .clipping import GradientClipper as GradientClipper
     from .clipping import maybe_add_gradient_clipping as maybe_add_gradient_clipping
+    from .layer_decay import layerwise_lr_decay as layerwise_lr_decay
     from .length import check_length as check_length
     from .length import parse_length as parse_length
     from .lr_scheduler import LRMultiplier as LRMultiplier
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from .lr_scheduler import build_lr_scheduler as build_lr_scheduler
     from .lr_scheduler import build_schedule as build_schedule
     from .parameter_groups import get_default_optimizer_params as get_default_optimizer_params
-    from .parameter_groups import layerwise_lr_decay as layerwise_lr_decay
 
 __all__ = [
     "GradientClipper",
@@ -44,7 +44,7 @@ __getattr__, __dir__ = attach(
         "build_schedule": "lr_scheduler",
         "check_length": "length",
         "get_default_optimizer_params": "parameter_groups",
-        "layerwise_lr_decay": "parameter_groups",
+        "layerwise_lr_decay": "layer_decay",
         "maybe_add_gradient_clipping": "clipping",
         "parse_length": "length",
     },

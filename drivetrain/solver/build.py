@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -10,6 +11,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from drivetrain.errors import ConfigError, ModelError, did_you_mean
 
 from .clipping import maybe_add_gradient_clipping
+from .layer_decay import layerwise_lr_decay
 from .parameter_groups import get_default_optimizer_params
 
 __all__ = ["build_optimizer"]
@@ -28,17 +30,19 @@ def build_optimizer(cfg: Any, model: nn.Module) -> Optimizer:
         model: already on its device.
 
     Raises:
-        ConfigError: an unknown optimizer or a number that it does not take.
+        ConfigError: an unknown optimizer, a number that it does not take, or layers that the model does not have.
         ModelError: the model has no trainable parameter.
     """
     solver = cfg.SOLVER
+    factor = _layer_factor(solver, model)
     groups = get_default_optimizer_params(
         model,
         base_lr=solver.BASE_LR,
         weight_decay=solver.WEIGHT_DECAY,
         weight_decay_norm=solver.WEIGHT_DECAY_NORM,
-        bias_lr_factor=solver.BIAS_LR_FACTOR,
+        bias_lr_factor=solver.BIAS_LR_FACTOR if factor is None else None,
         weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
+        lr_factor_func=factor,
     )
     if not groups:
         raise ModelError("the model has no trainable parameter, so there is nothing to optimize; unfreeze some")
@@ -48,6 +52,19 @@ def build_optimizer(cfg: Any, model: nn.Module) -> Optimizer:
         raise ConfigError(f"SOLVER.OPTIMIZER {solver.OPTIMIZER} does not take these settings: {error}") from None
     optimizer.register_load_state_dict_pre_hook(_keep_implementation)
     return maybe_add_gradient_clipping(cfg, optimizer)
+
+
+def _layer_factor(solver: Any, model: nn.Module) -> Callable[[str], float] | None:
+    """The factor on the rate of each parameter that ``SOLVER.LAYER_DECAY`` asks for, those of biases included."""
+    decay = solver.LAYER_DECAY
+    if decay.RATE == 1:
+        return None
+    try:
+        of_layer = layerwise_lr_decay(model, decay.RATE, decay.LAYERS)
+    except ValueError as error:
+        raise ConfigError(f"SOLVER.LAYER_DECAY (RATE {decay.RATE}, LAYERS {list(decay.LAYERS)}): {error}") from None
+    bias = solver.BIAS_LR_FACTOR
+    return lambda name: of_layer(name) * (bias if name.rpartition(".")[2] == "bias" else 1.0)
 
 
 def _make(solver: Any, groups: list[dict[str, Any]], *, fused: bool | None) -> Optimizer:

@@ -15,19 +15,22 @@ from drivetrain.errors import ConfigError, did_you_mean
 __all__ = ["GradientClipper", "maybe_add_gradient_clipping"]
 
 OptimizerT = TypeVar("OptimizerT", bound=Optimizer)
-_TYPES = ("value", "norm", "full_model")
+_TYPES = ("value", "norm", "group", "full_model")
 
 
 @dataclass(frozen=True)
 class GradientClipper:
-    """Limits the gradients of an optimizer's parameters; a hook for ``Optimizer.register_step_pre_hook``.
+    """Limits the gradients of an optimizer's parameters, called with the optimizer before it steps.
 
-    Nothing is read back from the device.
+    It is what ``SimpleTrainer(clip_gradients=...)`` takes, and a hook for ``Optimizer.register_step_pre_hook``. Nothing
+    is read back from the device.
 
     Args:
         kind: ``"value"`` limits each element to [-limit, limit]; ``"norm"`` scales each parameter's gradient to a norm
-            of at most ``limit``; ``"full_model"`` scales all gradients together to a joint norm of at most ``limit``.
-        limit: the limit.
+            of at most ``limit``; ``"group"`` scales the gradients of each parameter group together to a joint norm of
+            at most ``limit``; ``"full_model"`` does so with all gradients.
+        limit: the limit. With ``"group"``, a parameter group that has a ``"clip_value"`` is limited to that instead,
+            and one whose ``"clip_value"`` is None is not.
         norm_type: order of the norm, ``inf`` for the largest element.
     """
 
@@ -50,13 +53,22 @@ class GradientClipper:
 
     def __call__(self, optimizer: Optimizer, args: Any = (), kwargs: Any = None) -> None:
         """Clip the gradients that ``optimizer`` is about to use."""
-        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        groups = [[p for p in group["params"] if p.grad is not None] for group in optimizer.param_groups]
+        parameters = [p for group in groups for p in group]
         if not parameters:
             return
         grads = [cast(Tensor, p.grad) for p in parameters]
         _unscale(optimizer, grads)
         if self.kind == "full_model":
             clip_grad_norm_(parameters, self.limit, self.norm_type)
+        elif self.kind == "group":
+            for settings, group in zip(optimizer.param_groups, groups, strict=True):
+                limit = settings.get("clip_value", self.limit)
+                if limit is None:
+                    continue
+                if not limit > 0:
+                    raise ConfigError(f"a parameter group's 'clip_value' must be above 0 or None, received {limit}")
+                clip_grad_norm_(group, limit, self.norm_type)
         elif self.kind == "norm":
             self._clip_each_norm(grads)
         else:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from torch import nn
 
-from drivetrain.errors import ModelError, did_you_mean
+__all__ = ["NORMS", "get_default_optimizer_params"]
 
-__all__ = ["get_default_optimizer_params", "layerwise_lr_decay"]
-
-_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, nn.LocalResponseNorm)
+NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, nn.LocalResponseNorm)
+"""The classes of normalisation layers."""
 
 
 def get_default_optimizer_params(
@@ -51,7 +50,7 @@ def get_default_optimizer_params(
     groups: dict[tuple[tuple[str, Any], ...], dict[str, Any]] = {}
     for module, module_name, name, parameter in _trainable(model):
         settings: dict[str, Any] = dict(defaults)
-        if weight_decay_norm is not None and isinstance(module, _NORMS):
+        if weight_decay_norm is not None and isinstance(module, NORMS):
             settings["weight_decay"] = weight_decay_norm
         if lr_factor_func is not None:
             settings["lr"] *= lr_factor_func(f"{module_name}.{name}" if module_name else name)
@@ -59,39 +58,6 @@ def get_default_optimizer_params(
         group = groups.setdefault(tuple(sorted(settings.items())), {"params": [], **settings})
         group["params"].append(parameter)
     return list(groups.values())
-
-
-def layerwise_lr_decay(model: nn.Module, decay: float, layers: Sequence[str]) -> Callable[[str], float]:
-    """A ``lr_factor_func`` that lowers the rate of early layers (Clark et al., ELECTRA, 2020).
-
-    Args:
-        model: the model.
-        decay: factor between one layer and the one before it, above 0 and at most 1.
-        layers: names of modules from input to output, e.g. ``["backbone.stem", "backbone.blocks"]``; a Sequential
-            or ModuleList stands for its children in order.
-
-    Returns:
-        Full parameter name -> factor. Of ``n`` layers the last has ``decay``, the first ``decay ** n``; what is in
-        none of them has 1.
-
-    Raises:
-        ModelError: ``layers`` names a module that the model does not have.
-        ValueError: ``decay`` is out of range.
-    """
-    if not 0 < decay <= 1:
-        raise ValueError(f"decay must be above 0 and at most 1, received {decay}")
-    names = _expanded(model, layers)
-    factors = {name: decay ** (len(names) - index) for index, name in enumerate(names)}
-
-    def factor(parameter: str) -> float:
-        parts = parameter.split(".")
-        # The longest layer name that contains the parameter, so that layers may nest.
-        for end in range(len(parts), 0, -1):
-            if (prefix := ".".join(parts[:end])) in factors:
-                return factors[prefix]
-        return 1.0
-
-    return factor
 
 
 def _with_bias(
@@ -121,17 +87,3 @@ def _trainable(model: nn.Module) -> Iterator[tuple[nn.Module, str, str, nn.Param
             if parameter.requires_grad and parameter not in seen:
                 seen.add(parameter)
                 yield module, module_name, name, parameter
-
-
-def _expanded(model: nn.Module, layers: Sequence[str]) -> list[str]:
-    modules = dict(model.named_modules())
-    names: list[str] = []
-    for layer in layers:
-        if layer not in modules:
-            raise ModelError(f"the model has no module {layer!r}{did_you_mean(layer, modules)}")
-        module = modules[layer]
-        if isinstance(module, (nn.Sequential, nn.ModuleList)):
-            names += [f"{layer}.{child}" for child, _ in module.named_children()]
-        else:
-            names.append(layer)
-    return names

@@ -3,8 +3,9 @@
 A schedule gives the factor that every base learning rate is multiplied by. It is a pure function, so the rate of
 an iteration never depends on how training got there, and a resumed run needs the iteration number alone.
 
-Iteration ``i`` of ``n`` has progress ``i / n``. The places where schedules change are fractions of the same kind;
-since equal fractions are equal floats, no tolerance is needed to hit them exactly.
+Iteration ``i`` of ``n`` has progress ``i / n``. The places where schedules change are fractions of the same kind, and
+equal fractions are equal floats. Where a warm-up has moved the places (``rescale``) they are not, so steps are taken
+with a tolerance that is far less than an iteration.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import Literal
 __all__ = ["Constant", "Cosine", "Linear", "MultiStep", "OneCycle", "Schedule", "Warmup", "step_with_fixed_gamma"]
 
 Schedule = Callable[[float], float]
+
+_ROUNDING = 1e-12  # more than what subtracting and dividing fractions rounds off
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class MultiStep:
 
     def __call__(self, progress: float) -> float:
         """The value at ``progress``."""
-        return float(self.gamma ** bisect_right(self.milestones, progress))
+        return float(self.gamma ** bisect_right(self.milestones, progress + _ROUNDING))
 
 
 def step_with_fixed_gamma(gamma: float, num_decays: int) -> MultiStep:

@@ -7,11 +7,28 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 from PIL import Image
 
-from drivetrain.cli.predict import find_images
+from drivetrain.cli.predict import find_inputs
+from drivetrain.data.images import read_image
+from drivetrain.engine.defaults.video import VideoFrames
 from drivetrain.errors import DatasetError
+
+
+def write_video(command: Any, name: str, count: int) -> VideoFrames:
+    """A video of the test images, 12 frames a second."""
+    images = [read_image(path) for path in sorted(Path(command.data.val_images).iterdir())]
+    path = command.folder / name
+    path.parent.mkdir(exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=12)
+        stream.height, stream.width, stream.pix_fmt = *images[0].shape[:2], "yuv420p"
+        for i in range(count):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(images[i % len(images)], format="rgb24")))
+        container.mux(stream.encode())
+    return VideoFrames(path)
 
 
 def test_pictures_and_json(command: Any, trained: Path) -> None:
@@ -50,17 +67,17 @@ def test_images_of_one_name_keep_apart(command: Any, trained: Path) -> None:
     assert {p.name for p in Path("d").iterdir()} == {"same.jpg", "same_2.jpg", "predictions.json"}
 
 
-def test_find_images(tmp_path: Path) -> None:
-    for name in ("b.PNG", "a.jpg", "notes.txt", "c[1].jpg"):
+def test_find_inputs(tmp_path: Path) -> None:
+    for name in ("b.PNG", "a.jpg", "notes.txt", "c[1].jpg", "d.MP4"):
         (tmp_path / name).write_bytes(b"")
-    assert [p.name for p in find_images([str(tmp_path)])] == ["a.jpg", "b.PNG", "c[1].jpg"]
-    assert [p.name for p in find_images([str(tmp_path / "c[1].jpg"), str(tmp_path / "*.jpg")])] == ["c[1].jpg", "a.jpg"]
+    assert [p.name for p in find_inputs([str(tmp_path)])] == ["a.jpg", "b.PNG", "c[1].jpg", "d.MP4"]
+    assert [p.name for p in find_inputs([str(tmp_path / "c[1].jpg"), str(tmp_path / "*.jpg")])] == ["c[1].jpg", "a.jpg"]
     for wrong in (str(tmp_path / "*.gif"), str(tmp_path / "nothere")):
         with pytest.raises(DatasetError, match="no such file"):
-            find_images([wrong])
+            find_inputs([wrong])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DatasetError, match="holds no images"):
-        find_images([str(tmp_path / "empty")])
+    with pytest.raises(DatasetError, match="holds no images and no videos"):
+        find_inputs([str(tmp_path / "empty")])
 
 
 def test_bad_input(command: Any, trained: Path) -> None:
@@ -72,7 +89,7 @@ def test_bad_input(command: Any, trained: Path) -> None:
     assert "MODEL.XX" in command.refused("predict", checkpoint, images, "--set", "MODEL.XX=1")
     (command.folder / "file").write_text("x")
     assert "file" in command.refused("predict", checkpoint, images, "--output", "file")
-    assert "IMAGE" in command.refused("predict", checkpoint)
+    assert "INPUT" in command.refused("predict", checkpoint)
 
 
 def test_an_image_that_does_not_open_leaves_no_picture(command: Any, trained: Path) -> None:
@@ -85,3 +102,34 @@ def test_never_draws_over_the_images(command: Any, trained: Path) -> None:
     shutil.copytree(command.data.val_images, command.folder / "images")
     sentence = command.refused("predict", str(trained / "model_final.pth"), "images", "--output", "images")
     assert "overwrite" in sentence and "--output" in sentence
+
+
+def test_a_video_becomes_a_video(command: Any, trained: Path) -> None:
+    frames = write_video(command, "in/walk.mp4", 6)
+    shutil.copy(Path(command.data.val_images) / "000000.jpg", "in/walk.jpg")
+    arguments = ("--output", "drawn", "--score", "0.01", "--batch-size", "4")
+    code, out, err = command("predict", str(trained / "model_final.pth"), "in", *arguments)
+    assert code == 0, err
+    assert "in 1 image and 6 frames of 1 video: drawn" in out
+    assert {p.name for p in Path("drawn").iterdir()} == {"walk.jpg", "walk_2.mp4", "predictions.json"}
+    entries = json.loads(Path("drawn/predictions.json").read_text())
+    assert [entry.get("frame") for entry in entries] == [None, 0, 1, 2, 3, 4, 5]
+    assert all(entry["video"] == "drawn/walk_2.mp4" for entry in entries[1:])
+    assert sum(len(entry["instances"]) for entry in entries[1:]) > 0
+    drawn = VideoFrames("drawn/walk_2.mp4")
+    pictures = list(drawn)
+    assert drawn.rate == frames.rate == 12 and len(pictures) == 6
+    assert pictures[0].shape == (480, 600, 3)  # small frames are enlarged like small images
+
+
+def test_a_damaged_video_leaves_nothing(command: Any, trained: Path) -> None:
+    checkpoint = str(trained / "model_final.pth")
+    write_video(command, "whole.avi", 40)
+    Path("cut.avi").write_bytes(Path("whole.avi").read_bytes()[:-4000])
+    Path("empty.mp4").write_bytes(b"")
+    image = str(Path(command.data.val_images) / "000000.jpg")
+    assert "cut.avi' is damaged or cut off at " in command.refused("predict", checkpoint, image, "cut.avi")
+    assert "empty.mp4' is damaged or no video" in command.refused("predict", checkpoint, image, "empty.mp4")
+    Path("out").mkdir()
+    Path("out/mine.txt").write_text("mine")
+    assert "cut.avi" in command.refused("predict", checkpoint, image, "cut.avi", "--output", "out")

@@ -7,8 +7,12 @@ from typing import Any
 import pytest
 import torch
 
+from drivetrain.engine.defaults.config import get_cfg
 from drivetrain.engine.precision import BFloat16, Float16, Precision, build_precision, device_of
+from drivetrain.engine.train_loop import SimpleTrainer
 from drivetrain.errors import TrainingError
+from drivetrain.modeling import build_model
+from drivetrain.testing import TinyLoader, TinyModel
 
 CPU = torch.device("cpu")
 
@@ -42,6 +46,35 @@ def test_training_stays_near_single_precision(make_trainer: Any, name: str) -> N
     assert not torch.equal(reduced.model.layer.weight, plain.model.layer.weight)
     torch.testing.assert_close(reduced.model.layer.weight, plain.model.layer.weight, rtol=0.05, atol=0.02)
     assert reduced.model.layer.weight.dtype == torch.float32
+
+
+def losses(name: str, precision: str, dtypes: set[torch.dtype]) -> list[float]:
+    """The total losses of a few steps of a detector, and the types that its convolutions gave."""
+    torch.manual_seed(0)
+    if name == "toy":
+        model: torch.nn.Module = TinyModel(dropout=0.0)
+        loader = TinyLoader()
+    else:
+        cfg = get_cfg()
+        cfg.MODEL.NAME, cfg.MODEL.NUM_CLASSES, cfg.MODEL.DEVICE = name, 3, "cpu"
+        model, loader = build_model(cfg), TinyLoader(2, image_size=(64, 96))
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(lambda module, given, out: dtypes.add(out.dtype))
+    trainer = SimpleTrainer(model, loader, torch.optim.SGD(model.parameters(), 0.002, 0.9), precision=precision)
+    trainer.train(0, 6)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    return [value for value, _ in trainer.storage.history("total_loss").values()]
+
+
+@pytest.mark.parametrize(("name", "tolerance"), [("toy", 0.01), ("fcos_tiny", 0.01), ("faster_rcnn_tiny", 0.1)])
+def test_losses_in_bfloat16_on_a_cpu(name: str, tolerance: float) -> None:
+    """Within 1 % of single precision; within 10 % where boxes are sampled by scores, which a rounding may swap."""
+    plain: set[torch.dtype] = set()
+    reduced: set[torch.dtype] = set()
+    expected, found = losses(name, "fp32", plain), losses(name, "bf16", reduced)
+    assert plain == {torch.float32} and torch.bfloat16 in reduced
+    assert found == pytest.approx(expected, rel=tolerance) and found != expected
 
 
 def test_the_scaler_scales_backward_and_unscales_before_clipping(make_trainer: Any) -> None:

@@ -14,6 +14,7 @@ from drivetrain.engine.hook_base import HookBase
 from drivetrain.engine.train_loop import SimpleTrainer, TrainerBase
 from drivetrain.errors import NonFiniteLossError, TrainingError
 from drivetrain.events import EventStorage, get_event_storage
+from drivetrain.testing import tiny_trainer
 
 
 class Recorder(HookBase):
@@ -376,6 +377,20 @@ def test_accumulation_equals_the_larger_batch(make_trainer: Any, batches: Any, z
     )
     with pytest.raises(TrainingError, match="accumulate=0"):
         make_trainer(accumulate=0)
+
+
+@pytest.mark.parametrize("options", [{"compile": "eager"}, {"compile": "aot_eager"}, {"channels_last": True}])
+def test_how_the_model_computes_changes_no_result_beyond_rounding(options: Any) -> None:
+    """Without dropout, whose random numbers come in the order of memory."""
+    ends = []
+    for given in ({}, options):
+        trainer = tiny_trainer(**given)
+        trainer.model.dropout.p = 0.0
+        trainer.train(0, 4)
+        ends.append(trainer.model.state_dict())
+    assert ends[0].keys() == ends[1].keys()
+    for name, value in ends[0].items():
+        torch.testing.assert_close(ends[1][name], value, rtol=1e-4, atol=1e-6)
 
 
 def test_clipping_sees_the_gradients_before_the_step(make_trainer: Any) -> None:

@@ -75,3 +75,13 @@ def test_channels_last(make_cfg, make_batch) -> None:
     with torch.no_grad():
         a, b = (m(batch)[0]["instances"].scores.sort().values for m in (plain, last))
     assert len(a) and torch.allclose(a, b, atol=1e-4)
+
+
+def test_compiled_by_config_keys(make_cfg) -> None:
+    plain, compiled = build_model(make_cfg("fcos_tiny")), build_model(make_cfg("fcos_tiny", MODEL__COMPILE=True))
+    assert plain.backbone._compiled_call_impl is None
+    assert compiled._compiled_call_impl is None  # but the parts that a compiler can make something of
+    assert compiled.backbone._compiled_call_impl is not None and compiled.head._compiled_call_impl is not None
+    assert list(compiled.state_dict()) == list(plain.state_dict())
+    with pytest.raises(ModelError, match=r"'inducter' \(MODEL.COMPILE_BACKEND\); did you mean 'inductor'"):
+        build_model(make_cfg("fcos_tiny", MODEL__COMPILE=True, MODEL__COMPILE_BACKEND="inducter"))

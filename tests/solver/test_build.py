@@ -12,7 +12,9 @@ import torch
 from torch import nn
 from torch.optim import SGD, AdamW
 
+from drivetrain.engine.defaults.config import get_cfg
 from drivetrain.errors import ConfigError, ModelError
+from drivetrain.modeling import build_model
 from drivetrain.solver.build import build_optimizer
 
 
@@ -27,6 +29,7 @@ def make_cfg(clip: bool = False, **solver: Any) -> Any:
         "WEIGHT_DECAY_NORM": 0.0,
         "WEIGHT_DECAY_BIAS": None,
         "BIAS_LR_FACTOR": 1.0,
+        "LAYER_DECAY": SimpleNamespace(RATE=1.0, LAYERS=()),
         "CLIP_GRADIENTS": SimpleNamespace(ENABLED=clip, CLIP_TYPE="value", CLIP_VALUE=0.01, NORM_TYPE=2.0),
     }
     return SimpleNamespace(SOLVER=SimpleNamespace(**{**keys, **solver}))
@@ -66,6 +69,49 @@ def test_adamw_takes_its_keys() -> None:
     assert all(group["betas"] == (0.8, 0.9) for group in optimizer.param_groups)
     found = [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
     assert found == [(0.1, 0.01), (0.2, 0.5), (0.1, 0.0)]
+
+
+def rates(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, float]:
+    """Parameter name -> learning rate."""
+    names = {id(p): name for name, p in model.named_parameters()}
+    return {names[id(p)]: group["lr"] for group in optimizer.param_groups for p in group["params"]}
+
+
+def test_layer_decay_by_named_layers_and_by_those_of_the_model() -> None:
+    model = make_model()  # 0 linear, 1 norm, 2 linear
+    cfg = make_cfg(LAYER_DECAY=SimpleNamespace(RATE=0.5, LAYERS=("0", "2")), BIAS_LR_FACTOR=2.0)
+    assert rates(build_optimizer(cfg, model), model) == pytest.approx(
+        {"0.weight": 0.025, "0.bias": 0.05, "1.weight": 0.1, "1.bias": 0.2, "2.weight": 0.05, "2.bias": 0.1}
+    )
+    deeper = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2))
+    cfg = make_cfg(OPTIMIZER="AdamW", LAYER_DECAY=SimpleNamespace(RATE=0.5, LAYERS=()))
+    found = rates(build_optimizer(cfg, deeper), deeper)
+    assert found == pytest.approx(
+        {f"{layer}.{kind}": rate for layer, rate in enumerate((0.025, 0.05, 0.05, 0.1)) for kind in ("weight", "bias")}
+    )
+    plain = build_optimizer(make_cfg(BIAS_LR_FACTOR=2.0), deeper)
+    assert sorted(set(rates(plain, deeper).values())) == [0.1, 0.2]
+
+
+def test_layer_decay_by_config_keys() -> None:
+    cfg = get_cfg()
+    cfg.merge_from_list(["MODEL.NUM_CLASSES=3", "MODEL.DEVICE=cpu", "SOLVER.BASE_LR=1.0"])
+    model = build_model(cfg)
+    assert set(rates(build_optimizer(cfg, model), model).values()) == {1.0}
+    cfg.merge_from_list(["SOLVER.LAYER_DECAY.RATE=0.5"])
+    found = rates(build_optimizer(cfg, model), model)
+    assert {found[n] for n in found if ".layer4." in n} == {0.5}
+    assert {found[n] for n in found if ".conv1.0." in n and ".layer" not in n} == {0.5**5}
+    assert {found[n] for n in found if not n.startswith("backbone.body.")} == {1.0}
+    cfg.merge_from_list(["SOLVER.LAYER_DECAY.LAYERS=['backbone', 'head']"])
+    found = rates(build_optimizer(cfg, model), model)
+    assert {n.split(".")[0]: rate for n, rate in found.items()} == {"backbone": 0.25, "head": 0.5}
+
+
+@pytest.mark.parametrize("value", ["0", "-0.5", "1.5", "nan"])
+def test_rates_of_layer_decay_that_cannot_be(value: str) -> None:
+    with pytest.raises(ConfigError, match=r"SOLVER\.LAYER_DECAY\.RATE must be"):
+        get_cfg().merge_from_list([f"SOLVER.LAYER_DECAY.RATE={value}"])
 
 
 def test_sgd_takes_its_keys() -> None:
@@ -128,6 +174,18 @@ def test_a_state_with_another_number_of_groups_is_refused_by_pytorch() -> None:
     [
         ({"OPTIMIZER": "Adam"}, "SOLVER.OPTIMIZER must be SGD or AdamW, received 'Adam'; did you mean 'AdamW'"),
         ({"NESTEROV": True, "MOMENTUM": 0.0}, "SOLVER.OPTIMIZER SGD does not take these settings: Nesterov"),
+        (
+            {"LAYER_DECAY": SimpleNamespace(RATE=0.5, LAYERS=["0", "3"])},
+            "SOLVER.LAYER_DECAY (RATE 0.5, LAYERS ['0', '3']): the model has no module '3'",
+        ),
+        (
+            {"LAYER_DECAY": SimpleNamespace(RATE=0.5, LAYERS=())},
+            "SOLVER.LAYER_DECAY (RATE 0.5, LAYERS []): Sequential does not show its layers",
+        ),
+        (
+            {"LAYER_DECAY": SimpleNamespace(RATE=1.5, LAYERS=())},
+            "SOLVER.LAYER_DECAY (RATE 1.5, LAYERS []): decay must be above 0 and at most 1, received 1.5",
+        ),
         ({"BASE_LR": -1.0}, "SOLVER.OPTIMIZER SGD does not take these settings: Invalid learning rate"),
     ],
 )

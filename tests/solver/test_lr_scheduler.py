@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import math
+from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
 
@@ -195,6 +196,118 @@ def test_other_wrong_uses() -> None:
 def test_a_zero_base_rate_is_allowed() -> None:
     cfg = make_cfg(LR_SCHEDULER_NAME="WarmupCosineLR", BASE_LR=0.0)
     assert run(build_lr_scheduler(cfg, make_optimizer(0.0)), 40) == [0.0] * 40
+
+
+# -- every schedule in closed form ----------------------------------------------------------------------------------
+
+NAMES = ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR", "OneCycleLR")
+LENGTH, WARMUP, BASE, END, START = 60, 12, 0.2, 0.02, 0.25  # START is WARMUP_FACTOR
+
+
+def closed_form(name: str, iteration: int, rescale: bool, method: str) -> float:
+    """The learning rate of an iteration, from the schedules' definitions, in iterations instead of progress."""
+
+    def cosine(start: float, end: float, place: float) -> float:
+        return end + (start - end) * (1 + math.cos(math.pi * place)) / 2
+
+    def plain(place: Fraction) -> float:
+        """Without the warm-up, at a place between 0 and 1."""
+        if name == "WarmupMultiStepLR":
+            return BASE * 0.5 ** sum(place >= Fraction(step, LENGTH) for step in (20, 40))
+        if name == "WarmupStepWithFixedGammaLR":
+            return BASE * 0.5 ** int(place * 4)
+        return cosine(BASE, END, float(place))
+
+    if name == "OneCycleLR":  # its own rise and fall; no warm-up
+        rise = 18
+        if iteration < rise:
+            return cosine(BASE / 25, BASE, iteration / rise)
+        return cosine(BASE, END, (iteration - rise) / (LENGTH - rise))
+    if iteration >= WARMUP:
+        return plain(Fraction(iteration - WARMUP, LENGTH - WARMUP) if rescale else Fraction(iteration, LENGTH))
+    if method == "constant":
+        return START * BASE
+    reached = plain(Fraction(0) if rescale else Fraction(WARMUP, LENGTH))
+    return START * BASE + (reached - START * BASE) * iteration / WARMUP
+
+
+def scheduled(name: str, rescale: bool = False, method: str = "linear") -> Any:
+    return make_cfg(
+        LR_SCHEDULER_NAME=name,
+        MAX_ITER=LENGTH,
+        BASE_LR=BASE,
+        BASE_LR_END=END,
+        STEPS=(20, 40),
+        GAMMA=0.5,
+        WARMUP_ITERS=WARMUP,
+        WARMUP_FACTOR=START,
+        WARMUP_METHOD=method,
+        RESCALE_INTERVAL=rescale,
+    )
+
+
+@pytest.mark.parametrize("method", ["linear", "constant"])
+@pytest.mark.parametrize("rescale", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_iteration_has_the_rate_of_the_closed_form(name: str, rescale: bool, method: str) -> None:
+    rates = run(build_lr_scheduler(scheduled(name, rescale, method), make_optimizer(BASE)), LENGTH)
+    assert rates == pytest.approx([closed_form(name, i, rescale, method) for i in range(LENGTH)], rel=1e-12)
+
+
+def test_the_closed_forms_differ() -> None:
+    """Each setting changes the rates, so that the test above tells them apart."""
+    curves = [[closed_form(name, i, rescale, "linear") for i in range(LENGTH)] for name in NAMES for rescale in (0, 1)]
+    assert curves[-1] == curves[-2]  # OneCycleLR has no warm-up to make room for
+    assert len({tuple(curve) for curve in curves}) == 7
+    assert closed_form(NAMES[0], 5, False, "linear") != closed_form(NAMES[0], 5, False, "constant")
+
+
+def resumed(cfg: Any, done: int, metrics: dict[int, float] | None = None) -> list[float]:
+    """The rates of a run that is stopped after ``done`` iterations and continued from a file."""
+    first, second = (build_lr_scheduler(cfg, make_optimizer(BASE, 2 * BASE)) for _ in range(2))
+    rates = drive(first, range(done), metrics or {})
+    file = io.BytesIO()
+    torch.save([first.optimizer.state_dict(), first.state_dict()], file)
+    file.seek(0)
+    optimizer_state, state = torch.load(file, weights_only=True)
+    second.optimizer.load_state_dict(optimizer_state)
+    second.load_state_dict(state)
+    return rates + drive(second, range(done, LENGTH), metrics or {})
+
+
+def drive(scheduler: Any, iterations: range, metrics: dict[int, float]) -> list[float]:
+    """The first group's rates; what an evaluation after an iteration gave is in ``metrics``."""
+    rates = []
+    for iteration in iterations:
+        rates.append(float(scheduler.optimizer.param_groups[0]["lr"]))
+        assert scheduler.optimizer.param_groups[1]["lr"] == 2 * rates[-1]
+        if isinstance(scheduler, WarmupReduceLROnPlateau):
+            scheduler.step_iteration()
+            if iteration in metrics:
+                scheduler.step(metrics[iteration])
+        else:
+            scheduler.step()
+    return rates
+
+
+@pytest.mark.parametrize("done", [0, 1, 11, 12, 13, 18, 20, 31, 59, 60])
+@pytest.mark.parametrize("rescale", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_rate_after_a_resume_is_the_rate_without(name: str, rescale: bool, done: int) -> None:
+    cfg = scheduled(name, rescale)
+    whole = drive(build_lr_scheduler(cfg, make_optimizer(BASE, 2 * BASE)), range(LENGTH), {})
+    assert resumed(cfg, done) == whole  # to the last bit
+
+
+@pytest.mark.parametrize("done", [0, 1, 11, 12, 13, 24, 25, 34, 35, 36, 60])
+def test_the_plateau_after_a_resume_is_the_plateau_without(done: int) -> None:
+    """Warm-up of 12; results after iterations 4, 14, 24...: patience 1, so the second without progress lowers."""
+    metrics = {4: 0.5, 14: 0.6, 24: 0.6, 34: 0.55, 44: 0.9, 54: 0.8}
+    cfg = scheduled("ReduceLROnPlateau")
+    whole = drive(build_lr_scheduler(cfg, make_optimizer(BASE, 2 * BASE)), range(LENGTH), metrics)
+    assert whole[:12] == pytest.approx([BASE * (START + (1 - START) * i / 12) for i in range(12)])
+    assert whole[12:35] == [BASE] * 23 and whole[35:] == pytest.approx([BASE / 2] * 25)
+    assert resumed(cfg, done, metrics) == whole
 
 
 # -- plateau ------------------------------------------------------------------------------------------------------

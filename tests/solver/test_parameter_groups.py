@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from drivetrain.errors import ModelError
-from drivetrain.solver.parameter_groups import get_default_optimizer_params, layerwise_lr_decay
+from drivetrain.solver.parameter_groups import get_default_optimizer_params
 
 
 class Net(nn.Module):
@@ -111,27 +110,3 @@ def test_contradictions(arguments: dict[str, Any], part: str) -> None:
 
 def test_a_frozen_model_has_no_groups() -> None:
     assert get_default_optimizer_params(Net().requires_grad_(False), base_lr=0.1) == []
-
-
-def test_layerwise_decay_lowers_early_layers() -> None:
-    model = Net()
-    factor = layerwise_lr_decay(model, 0.5, ["stem", "blocks"])
-    assert factor("stem.weight") == 0.5**4
-    assert [factor(f"blocks.{i}.0.bias") for i in range(3)] == [0.5**3, 0.5**2, 0.5]
-    assert factor("head.weight") == factor("blocks_other.weight") == factor("scale") == 1.0
-    groups = get_default_optimizer_params(model, base_lr=1.0, lr_factor_func=factor)
-    assert sorted({group["lr"] for group in groups}) == [0.0625, 0.125, 0.25, 0.5, 1.0]
-
-
-def test_layers_may_nest() -> None:
-    layer = nn.TransformerEncoderLayer(8, 2)
-    factor = layerwise_lr_decay(layer, 0.5, ["self_attn", "self_attn.out_proj", "linear1"])
-    assert factor("self_attn.in_proj_weight") == 0.5**3
-    assert factor("self_attn.out_proj.weight") == 0.5**2
-
-
-def test_layerwise_mistakes() -> None:
-    with pytest.raises(ModelError, match=r"no module 'block'; did you mean 'blocks'"):
-        layerwise_lr_decay(Net(), 0.5, ["block"])
-    with pytest.raises(ValueError, match="received 0"):
-        layerwise_lr_decay(Net(), 0, ["blocks"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import FrozenInstanceError
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -103,6 +104,24 @@ def test_rescaled_warmup_runs_the_whole_schedule_afterwards() -> None:
     assert schedule(0.2) == 1.0
     assert schedule(0.6) == pytest.approx(0.5)
     assert schedule(1.0) == pytest.approx(0.0)
+
+
+@given(st.integers(2, 200_000), st.data())
+def test_rescaled_steps_come_at_exactly_their_iteration(max_iter: int, data: st.DataObject) -> None:
+    """In fractions: after w of n iterations, a step at s comes at the first iteration from w + s / n * (n - w) on."""
+    warmup = data.draw(st.integers(0, max_iter - 1))
+    step = data.draw(st.integers(1, max_iter - 1))
+    schedule = Warmup(MultiStep((step / max_iter,), 0.5), 0.1, warmup / max_iter, rescale=True)
+    first = math.ceil(warmup + Fraction(step, max_iter) * (max_iter - warmup))
+    assert schedule(first / max_iter) == 0.5
+    if first - 1 >= warmup:
+        assert schedule((first - 1) / max_iter) == 1.0
+
+
+def test_a_rescaled_step_that_rounding_would_move() -> None:
+    # 83 / 100 of the way is 66 / 100 of the half after the warm-up, but (0.83 - 0.5) / 0.5 < 0.66 in floats.
+    schedule = Warmup(MultiStep((0.66,), 0.1), 0.1, 0.5, rescale=True)
+    assert [schedule(i / 100) for i in (82, 83)] == [1.0, 0.1]
 
 
 @pytest.mark.parametrize("rescale", [False, True])

@@ -30,8 +30,6 @@ class Parts:
     def build_model(cls, cfg: CfgNode) -> torch.nn.Module:
         """The model of ``cfg.MODEL``, on its device."""
         model = build_model(with_classes(cfg))
-        if cfg.MODEL.COMPILE:
-            model.compile()  # in place: the names in its state stay
         count = sum(p.numel() for p in model.parameters())
         logger.info("Model %s: %s parameters", cfg.MODEL.NAME, f"{count:,}")
         return model

@@ -1,9 +1,9 @@
-"""DefaultPredictor: images in, predictions out."""
+"""DefaultPredictor: images and videos in, predictions out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from drivetrain.modeling import build_model
 
 from .config import get_cfg
 from .data import as_names
+from .video import VideoFrames, is_video
 from .weights import config_of_checkpoint, load_for_inference
 
 __all__ = ["DefaultPredictor"]
@@ -78,6 +79,7 @@ class DefaultPredictor:
         cfg.DATASETS.TEST = ()  # the names are those of the checkpoint, whatever is registered here
         cfg.MODEL.WEIGHTS = str(path)
         cfg.MODEL.DEVICE = "auto"
+        cfg.MODEL.COMPILE = False  # it takes longer than many a prediction; the overrides may ask for it
         cfg.MODEL.NUM_CLASSES = cfg.MODEL.NUM_CLASSES or len(names)
         cfg.merge_from_list(list(overrides))
         return cls(cfg)
@@ -87,36 +89,53 @@ class DefaultPredictor:
 
         Args:
             original_image: an array of shape (H, W, 3), uint8, in BGR order; a path; a PIL image; or a list or
-                iterator of such.
-            batch_size: images per call of the model, for lists and iterators; images of different size after
-                resizing do not share a batch, so that results are those of one by one.
+                iterator of such. A path with a video's suffix stands for the video's frames; see :meth:`video`.
+            batch_size: images per call of the model, for lists, iterators and videos. Images of different size after
+                resizing do not share a batch, so that results are those of one by one: the same bits for 1, and for
+                more up to what a convolution rounds differently in a batch (about 1e-6 of a score).
 
         Returns:
             One output dict, ``{"instances": Instances}`` with boxes (XYXY) in the image's own pixels; a list of them
-            for a list; an iterator, which reads as it goes, for an iterator.
+            for a list; an iterator, which reads as it goes, for an iterator or a video.
 
         Raises:
             UserInputError: something is no image.
         """
+        if isinstance(original_image, (str, Path)) and is_video(original_image):
+            return self.video(original_image, batch_size)
         if isinstance(original_image, (np.ndarray, str, Path, Image.Image)):
-            return next(self._predict(iter([original_image]), 1))
+            return next(self._predict([original_image], 1))
         if isinstance(original_image, (list, tuple)):
-            return list(self._predict(iter(original_image), batch_size))
+            return list(self._predict(original_image, batch_size))
         if isinstance(original_image, Iterable) and not isinstance(original_image, (torch.Tensor, bytes, dict)):
-            return self._predict(iter(original_image), batch_size)
+            return self._predict(original_image, batch_size)
         raise UserInputError(_not_an_image(original_image))
 
-    def _predict(self, images: Iterator[Any], batch_size: int) -> Iterator[dict[str, Any]]:
+    def video(self, path: str | Path, batch_size: int = 1) -> Iterator[dict[str, Any]]:
+        """Predict on each frame of a video file or an animated GIF, turned upright, in their order.
+
+        Args:
+            path: the file.
+            batch_size: frames per call of the model.
+
+        Returns:
+            An iterator over the frames' output dicts. It decodes as it goes: memory holds a batch of frames, however
+            long the video is.
+
+        Raises:
+            DatasetError: the file is missing, no video or damaged; at once where its header tells.
+            MissingDependencyError: PyAV (``pip install 'drivetrain[video]'``) is not installed; a GIF needs none.
+        """
+        return self._predict(VideoFrames(path, "BGR"), batch_size)
+
+    def _predict(self, images: Iterable[Any], batch_size: int) -> Iterator[dict[str, Any]]:
         if batch_size < 1:
             raise UserInputError(f"batch_size={batch_size} must be at least 1")
+        return self._batches(iter(images), batch_size)
+
+    def _batches(self, images: Iterator[Any], batch_size: int) -> Iterator[dict[str, Any]]:
         for _, same_size in groupby(map(self._prepare, images), key=lambda item: item["image"].shape):
-            batch: list[dict[str, Any]] = []
-            for item in same_size:
-                batch.append(item)
-                if len(batch) == batch_size:
-                    yield from self._run(batch)
-                    batch = []
-            if batch:
+            while batch := list(islice(same_size, batch_size)):
                 yield from self._run(batch)
 
     @torch.no_grad()  # inference_mode would give tensors that users cannot change in place

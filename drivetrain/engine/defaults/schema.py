@@ -113,8 +113,13 @@ class Model:
     )
     SCORE_THRESH_TEST: float = option(0.05, "Predictions scored lower are dropped.", min=0, max=1)
     NMS_THRESH_TEST: float = option(0.6, "Of two boxes overlapping more (IoU), one is dropped.", min=0, max=1)
-    CHANNELS_LAST: bool = option(False, "Keep images and weights in channels-last memory order.")
-    COMPILE: bool = option(False, "Compile the model with torch.compile.")
+    CHANNELS_LAST: bool = option(
+        False, "Keep weights, and with them feature maps, in channels-last memory order; a given object stays as it is."
+    )
+    COMPILE: bool = option(
+        False, "Compile the model's backbone and head with torch.compile; a model given as an object stays as it is."
+    )
+    COMPILE_BACKEND: str = option("inductor", "What compiles it: a backend of torch.compile.")
     BACKBONE: Backbone = section(Backbone)
     FPN: Pyramid = section(Pyramid)
     HEAD: Head = section(Head)
@@ -184,6 +189,14 @@ class DataLoader:
         "TrainingSampler", "Show all images equally, or those of rare classes more often."
     )
     REPEAT_THRESHOLD: float = option(0.0, "Classes in a smaller fraction of images are shown more often.", min=0, max=1)
+    MAX_BAD_IMAGES: float = option(
+        0.001,
+        "Training images that may be unreadable, as a fraction; others take their place. Of fewer than 1 / fraction "
+        "images none may be.",
+        min=0,
+        max=1,
+    )
+    MAX_PIXELS: int = option(64_000_000, "Images of more pixels (width times height) are not decoded.", min=1)
 
 
 @dataclass(frozen=True)

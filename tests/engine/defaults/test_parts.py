@@ -26,7 +26,7 @@ def test_a_compiled_model_keeps_its_names(make_cfg: Any) -> None:
     plain = Parts.build_model(make_cfg())
     compiled = Parts.build_model(make_cfg("out", "MODEL.COMPILE=True"))
     assert compiled.state_dict().keys() == plain.state_dict().keys()
-    assert compiled._compiled_call_impl is not None and plain._compiled_call_impl is None
+    assert compiled.backbone._compiled_call_impl is not None and plain.backbone._compiled_call_impl is None
 
 
 def test_precision(make_cfg: Any) -> None:
