@@ -124,7 +124,7 @@ class Targets:
         height, width = transform.output_size
         if isinstance(shape, list):
             return polygons_to_bitmask(transform.apply_polygons(_polygons(shape)), height, width)
-        bitmap = rle_to_bitmask(shape) if isinstance(shape, dict) else shape
+        bitmap = _decoded(shape) if isinstance(shape, dict) else shape
         if bitmap.shape != tuple(transform.input_size):
             raise DatasetError(
                 f"a mask has {bitmap.shape[0]} x {bitmap.shape[1]} pixels (height x width), its image "
@@ -152,6 +152,15 @@ class Targets:
         inside = ((moved[..., :2] >= 0) & (moved[..., :2] <= np.array([width, height]))).all(axis=-1)
         moved[~(inside & (moved[..., 2] > 0))] = 0
         return moved.astype(np.float32)
+
+
+def _decoded(rle: Annotation) -> Array:
+    try:
+        return rle_to_bitmask(rle)
+    except DatasetError:
+        raise
+    except ValueError as error:  # of the decoder of compressed runs
+        raise DatasetError(f"a run-length encoded mask is damaged: {error}") from error
 
 
 def _polygons(shape: list[Any]) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from .iterable import IterableTrainLoader
 from .loader import InferenceLoader, TrainLoader
 from .mapper import DatasetMapper
 from .order import GlobalOrder, check_batch_size
+from .quarantine import Quarantine
 from .randomness import derive
 from .records import get_detection_dataset_dicts, stored
 from .sampler_order import SamplerOrder
@@ -43,6 +45,9 @@ def build_detection_train_loader(
 
     ``build_detection_train_loader(cfg)`` takes everything from the config; any argument given beside it counts instead.
     ``build_detection_train_loader(dataset, mapper=..., total_batch_size=...)`` needs no config.
+
+    With a config, images that cannot be read are replaced, up to ``DATALOADER.MAX_BAD_IMAGES``, and listed in
+    ``quarantine.jsonl`` in ``OUTPUT_DIR``; without one, and in an ``IterableDataset``, they are an error.
 
     Args:
         cfg: a config, or the dataset.
@@ -89,7 +94,14 @@ def build_detection_train_loader(
         rank=comm.get_rank(),
         world_size=comm.get_world_size(),
         collate_fn=collate_fn,
+        quarantine=None if cfg is None else _quarantine(cfg, len(records)),
     )
+
+
+def _quarantine(cfg: Any, num_images: int) -> Quarantine:
+    folder = cfg.get("OUTPUT_DIR")
+    path = os.path.join(folder, "quarantine.jsonl") if folder else None
+    return Quarantine(path, cfg.DATALOADER.get("MAX_BAD_IMAGES", 0.0), num_images)
 
 
 def _iterable_loader(

@@ -7,6 +7,7 @@ import functools
 import importlib.util
 import io
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from drivetrain.errors import DatasetError, did_you_mean
 
-__all__ = ["MAX_PIXELS", "check_image_size", "convert_PIL_to_numpy", "read_image"]
+__all__ = ["MAX_PIXELS", "UnreadableImageError", "check_image_size", "convert_PIL_to_numpy", "read_image"]
 
 UInt8Array = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -27,7 +28,16 @@ FILE_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")
 CHANNEL_ORDERS = ("RGB", "BGR", "L")
 
 _ORIENTATION = 0x0112  # the EXIF tag
+_BYTES_PER_PIXEL = 8  # 16 bits of red, green, blue and opacity, not compressed
+_OTHER_BYTES = 64_000_000  # what cameras add to the pixels
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
+
+
+class UnreadableImageError(DatasetError):
+    """An image that is missing, damaged, too large, of an unknown format or of another size than the dataset says.
+
+    In training another image takes its place (see `drivetrain.data.quarantine`), also if a mapper of yours raises it.
+    """
 
 
 def read_image(path: str | os.PathLike[str], format: str | None = "RGB", *, max_pixels: int = MAX_PIXELS) -> UInt8Array:
@@ -45,32 +55,31 @@ def read_image(path: str | os.PathLike[str], format: str | None = "RGB", *, max_
         uint8, shape (height, width, channels), contiguous, its own memory.
 
     Raises:
-        DatasetError: the file is missing, not an image of these formats, too large or damaged; names file and reason.
+        UnreadableImageError: the file is missing, not an image of these formats, too large or damaged; names file and
+            reason.
+        DatasetError: ``format`` is unknown.
     """
     _check_format(format)
     name = os.fspath(path)
-    try:
-        content = Path(name).read_bytes()
-    except FileNotFoundError:
-        raise DatasetError(f"image {name!r} does not exist") from None
-    except OSError as err:
-        raise DatasetError(f"image {name!r} cannot be read: {err.strerror or err}") from err
+    content = _content(name, max_pixels)
     try:
         with Image.open(io.BytesIO(content), formats=FILE_FORMATS) as image:
             _check_pixels(name, image.size, max_pixels)
-            orientation = _orientation(image)
             pixels = _decode_jpeg(content, image, format)
             if pixels is None:
                 pixels = convert_PIL_to_numpy(image, format)
+            orientation = _orientation(image)  # last: it decodes a PNG, and hides what is wrong with it
+    except UnreadableImageError:
+        raise
     except DatasetError as err:
-        raise err if name in str(err) else DatasetError(f"image {name!r}: {err}") from err
+        raise UnreadableImageError(f"image {name!r}: {err}") from err
     except UnidentifiedImageError:
         kind = f"is not an image of a known format ({', '.join(FILE_FORMATS)})" if content else "is empty"
-        raise DatasetError(f"image {name!r} {kind}") from None
+        raise UnreadableImageError(f"image {name!r} {kind}") from None
     except Image.DecompressionBombError as err:
-        raise DatasetError(f"image {name!r} is too large: {err}") from err
+        raise UnreadableImageError(f"image {name!r} is too large: {err}") from err
     except Exception as err:  # decoders meet damaged files with almost any exception
-        raise DatasetError(f"image {name!r} is damaged or truncated: {err}") from err
+        raise UnreadableImageError(f"image {name!r} is damaged or truncated: {err}") from err
     return _upright(pixels, orientation)
 
 
@@ -101,7 +110,7 @@ def check_image_size(record: Mapping[str, Any], image: UInt8Array) -> None:
     """Check that ``image``, shape (height, width, ...), has the size its dataset record says.
 
     Raises:
-        DatasetError: another size; names the file and both sizes. A record without a size fits every image.
+        UnreadableImageError: another size; names the file and both sizes. A record without a size fits every image.
     """
     height, width = int(image.shape[0]), int(image.shape[1])
     wanted_width, wanted_height = record.get("width", width), record.get("height", height)
@@ -109,8 +118,11 @@ def check_image_size(record: Mapping[str, Any], image: UInt8Array) -> None:
         return
     hint = ""
     if (wanted_width, wanted_height) == (height, width):
-        hint = "; it was probably annotated without turning it by its EXIF orientation"
-    raise DatasetError(
+        hint = (
+            ", as if it had been annotated without turning it by its EXIF orientation: take the orientation out of the "
+            "file, or turn sizes and annotations in the dataset"
+        )
+    raise UnreadableImageError(
         f"image {record.get('file_name')!r} is {width} x {height} pixels, but the dataset says "
         f"{wanted_width} x {wanted_height}{hint}"
     )
@@ -122,12 +134,32 @@ def _check_format(format: str | None) -> None:
         raise DatasetError(f"image format {format!r} is unknown{hint} (known: {', '.join(CHANNEL_ORDERS)})")
 
 
+def _content(name: str, max_pixels: int) -> bytes:
+    """The bytes of a plain file no larger than an image may be; a pipe or a device would never end."""
+    limit = _BYTES_PER_PIXEL * max_pixels + _OTHER_BYTES
+    try:
+        found = os.stat(name)
+        usable = stat.S_ISREG(found.st_mode) and found.st_size <= limit
+        content = Path(name).read_bytes() if usable else b""
+    except FileNotFoundError:
+        raise UnreadableImageError(f"image {name!r} does not exist") from None
+    except (OSError, ValueError) as err:  # a ValueError for names that no file can have
+        raise UnreadableImageError(f"image {name!r} cannot be read: {getattr(err, 'strerror', None) or err}") from err
+    if not stat.S_ISREG(found.st_mode):
+        raise UnreadableImageError(f"image {name!r} cannot be read: it is not a file")
+    if not usable:
+        raise UnreadableImageError(
+            f"image {name!r} has {found.st_size:,} bytes, more than an image of {max_pixels:,} pixels can have"
+        )
+    return content
+
+
 def _check_pixels(name: str, size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width * height > max_pixels:
-        raise DatasetError(
+        raise UnreadableImageError(
             f"image {name!r} has {width} x {height} = {width * height:,} pixels, over the limit of {max_pixels:,}; "
-            "scale it down or raise max_pixels"
+            "scale it down or raise max_pixels (DATALOADER.MAX_PIXELS)"
         )
 
 

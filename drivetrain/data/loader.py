@@ -13,7 +13,9 @@ from torch.utils.data import DataLoader, Sampler
 from drivetrain.errors import CheckpointError, ConfigError, DatasetError
 
 from .order import Batch, check_batch_size
-from .processes import AtEnd, init_worker, stop_workers, workers_of
+from .pool import WorkerPool
+from .processes import AtEnd
+from .quarantine import Quarantine
 from .samplers import InferenceSampler
 from .worker import SampleSource, Task, unwrapped
 
@@ -40,7 +42,7 @@ class BatchOrder(Protocol):
 
 
 class _Tasks:
-    """The batch sampler of torch's ``DataLoader``: tasks from batch ``start`` on, for one rank."""
+    """Tasks from batch ``start`` on, for one rank."""
 
     def __init__(self, order: BatchOrder, rank: int, world_size: int) -> None:
         self.order, self.rank, self.world_size = order, rank, world_size
@@ -54,14 +56,25 @@ class _Tasks:
 class _Running:
     """The running part of a `TrainLoader`, apart from it so that it can be ended when the loader is gone."""
 
-    def __init__(self) -> None:
-        self.loader: DataLoader[Any] | None = None
+    def __init__(self, source: SampleSource, num_workers: int, ahead: int) -> None:
+        self._source = source
+        self._pool = WorkerPool(source, num_workers, ahead) if num_workers else None
         self.batches: Iterator[Any] | None = None
+
+    def start(self, tasks: Iterator[Task]) -> Iterator[Any]:
+        """Go on with the batches of ``tasks``; workers that run already take them on."""
+        if self._pool is None:
+            self.batches = map(self._source.__getitems__, tasks)
+        else:
+            self._pool.feed(tasks)
+            self.batches = self._pool
+        return self.batches
 
     def stop(self) -> None:
         """End the workers."""
-        batches, self.batches, self.loader = self.batches, None, None
-        stop_workers(batches)
+        self.batches = None
+        if self._pool is not None:
+            self._pool.stop()
 
 
 class TrainLoader:
@@ -70,7 +83,7 @@ class TrainLoader:
     Iterating goes on where it stopped: the loader is its own iterator, so that a second ``iter(loader)`` continues
     and does not begin again. What a batch holds, pixels included, depends on the order's seed and the batch's number,
     and neither on the number of workers nor on how often training was interrupted. The training process's own random
-    generators are not touched.
+    generators are not touched. A worker that dies is replaced, see `WorkerPool`.
 
     Attributes:
         dataset: the records.
@@ -90,6 +103,7 @@ class TrainLoader:
         world_size: int = 1,
         prefetch_factor: int = 2,
         collate_fn: CollateFn | None = None,
+        quarantine: Quarantine | None = None,
     ) -> None:
         """Make the loader; workers start with the first batch.
 
@@ -102,6 +116,7 @@ class TrainLoader:
             world_size: number of processes that share each global batch.
             prefetch_factor: batches that each worker prepares ahead.
             collate_fn: joins the samples of a batch; None leaves the list of them.
+            quarantine: notes images that cannot be read, for which others are taken; None makes them an error.
 
         Raises:
             ConfigError: the batch does not split evenly over the ranks, or a number is out of range.
@@ -117,11 +132,11 @@ class TrainLoader:
         self.dataset = dataset
         self.batch_size = check_batch_size(order.batch_size, world_size)
         self.num_workers = check_num_workers(num_workers)
-        self._prefetch_factor = prefetch_factor
-        self._source = SampleSource(dataset, mapper, collate_fn)
+        self._note = None if quarantine is None else quarantine.add
+        self._source = SampleSource(dataset, mapper, collate_fn, replace_unreadable=quarantine is not None)
         self._tasks = _Tasks(order, rank, world_size)
         self._consumed = 0
-        self._running = _Running()
+        self._running = _Running(self._source, self.num_workers, prefetch_factor)
         self._rewind = False
         # Workers end with the loader, and at the exit of the process before it waits for its children.
         AtEnd(self, self._running.stop)
@@ -144,19 +159,21 @@ class TrainLoader:
         """The next batch.
 
         Raises:
-            DatasetError: a sample could not be made. The batch counts as not handed out: the next call tries it again.
+            DatasetError: a sample could not be made, or more images than allowed cannot be read. The batch counts as
+                not handed out: the next call tries it again.
+            TrainingError: worker processes died over this batch again and again.
         """
-        running = self._running
+        batches = self._running.batches
         try:
-            if running.batches is None or self._rewind:
+            if batches is None or self._rewind:
                 self._tasks.start = self._consumed
-                running.batches = iter(self._open())
+                batches = self._running.start(iter(self._tasks))
                 self._rewind = False
-            batch = unwrapped(next(running.batches))
+            batch = unwrapped(next(batches), self._note)
         except DatasetError:
             self._rewind = True
             raise
-        except BaseException:  # a worker may be gone or in the middle of something: start afresh
+        except BaseException:  # a worker may be in the middle of something: start afresh
             self.close()
             raise
         self._consumed += 1
@@ -218,26 +235,12 @@ class TrainLoader:
         """Stop the workers; iterating again starts new ones at the same place."""
         self._running.stop()
 
-    def _open(self) -> DataLoader[Any]:
-        if self._running.loader is None:
-            self._running.loader = DataLoader(
-                self._source,  # type: ignore[arg-type]
-                batch_sampler=self._tasks,  # type: ignore[arg-type]
-                num_workers=self.num_workers,
-                collate_fn=_as_is,
-                worker_init_fn=init_worker,
-                persistent_workers=self.num_workers > 0,
-                prefetch_factor=self._prefetch_factor if self.num_workers else None,
-                generator=torch.Generator(),  # else each iter() draws from the training's own
-            )
-        return self._running.loader
-
 
 class InferenceLoader(DataLoader[Any]):
     """Batches of every record once, in order: this rank's contiguous block of them.
 
     Mappers that draw random numbers draw the same for a record each time, and the process's own generators stay
-    untouched.
+    untouched. A worker that dies is replaced; an image that cannot be read is an error.
     """
 
     def __init__(
@@ -273,8 +276,7 @@ class InferenceLoader(DataLoader[Any]):
             batch_size=batch_size,
             num_workers=check_num_workers(num_workers),
             collate_fn=_as_is,
-            worker_init_fn=init_worker,
-            generator=torch.Generator(),
+            generator=torch.Generator(),  # else each iter() draws from the training's own
         )
 
     def batch(self, number: int) -> Any:
@@ -290,8 +292,16 @@ class InferenceLoader(DataLoader[Any]):
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """The batches; DatasetError when a sample cannot be made."""
-        with workers_of(super().__iter__()) as batches:
-            yield from map(unwrapped, batches)
+        if self.num_workers == 0:
+            yield from map(unwrapped, super().__iter__())
+            return
+        pool = WorkerPool(self.dataset, self.num_workers, self.prefetch_factor or 2)  # type: ignore[arg-type]
+        stop = AtEnd(None, pool.stop)  # with this block, or with the process
+        try:
+            pool.feed(iter(self.batch_sampler))  # type: ignore[arg-type]
+            yield from map(unwrapped, pool)
+        finally:
+            stop()
 
 
 def check_num_workers(num_workers: int) -> int:

@@ -12,7 +12,7 @@ from torch import Tensor
 from drivetrain.errors import ConfigError, DatasetError
 
 from .annotations import MASK_FORMATS, Targets
-from .images import check_image_size, read_image
+from .images import MAX_PIXELS, check_image_size, read_image
 from .transforms import Compose, build_augmentation
 
 __all__ = ["DatasetMapper", "image_to_tensor"]
@@ -62,7 +62,7 @@ class DatasetMapper:
             kwargs: for the second form: ``is_train``, ``augmentations`` (a list for `Compose`), ``image_format``
                 ("RGB", "BGR" or "L"), ``use_instance_mask=False``, ``use_keypoint=False``,
                 ``instance_mask_format="polygon"``, ``keypoint_flip_indices=None``,
-                ``recompute_boxes=False`` (take the boxes around the masks).
+                ``recompute_boxes=False`` (take the boxes around the masks), ``max_pixels`` (of an image).
 
         Raises:
             ConfigError: a value is unusable.
@@ -92,6 +92,7 @@ class DatasetMapper:
             "instance_mask_format": cfg.INPUT.MASK_FORMAT,
             "keypoint_flip_indices": _flip_indices(cfg.DATASETS.TRAIN) if keypoints and is_train else None,
             "recompute_boxes": masks and is_train and bool(cfg.INPUT.CROP.ENABLED),
+            "max_pixels": cfg.DATALOADER.get("MAX_PIXELS", MAX_PIXELS),
         }
 
     def _configure(
@@ -105,6 +106,7 @@ class DatasetMapper:
         instance_mask_format: str = "polygon",
         keypoint_flip_indices: Sequence[int] | None = None,
         recompute_boxes: bool = False,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         if instance_mask_format not in MASK_FORMATS:
             raise ConfigError(f"INPUT.MASK_FORMAT must be 'polygon' or 'bitmask', not {instance_mask_format!r}")
@@ -113,6 +115,7 @@ class DatasetMapper:
         self.is_train = is_train
         self.augmentations = Compose(augmentations)
         self.image_format = image_format
+        self._max_pixels = max_pixels
         self.use_instance_mask, self.use_keypoint = use_instance_mask, use_keypoint
         self.instance_mask_format = instance_mask_format
         self.keypoint_flip_indices = keypoint_flip_indices
@@ -136,12 +139,12 @@ class DatasetMapper:
             rng: where the augmentations' chance comes from; None draws from NumPy's global generator.
 
         Raises:
-            DatasetError: the image does not open or has another size than the record says, or an annotation is
-                malformed; the message names the file.
+            UnreadableImageError: the image does not open or has another size than the record says.
+            DatasetError: an annotation is malformed. Both messages name the file.
         """
         if rng is None:
             rng = np.random.default_rng(np.random.randint(0, 2**31 - 1))
-        image = read_image(record["file_name"], format=self.image_format)
+        image = read_image(record["file_name"], format=self.image_format, max_pixels=self._max_pixels)
         check_image_size(record, image)
         view = torch.from_numpy(np.ascontiguousarray(image))
         tensor = view[None] if view.ndim == 2 else view.permute(2, 0, 1)

@@ -98,11 +98,21 @@ def _name_problem(name: str) -> str:
         return "names no file"
     if "\0" in name:
         return "contains a zero byte"
+    if not _is_encodable(name):
+        return "contains characters that no file name can have"
     if os.path.isabs(name) or Path(name).drive:
         return "is an absolute path"
     if ".." in name and ".." in name.replace(os.sep, "/").split("/"):
         return "climbs out of the folder with '..'"
     return ""
+
+
+def _is_encodable(name: str) -> bool:
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_inside(real_root: str, path: str) -> bool:

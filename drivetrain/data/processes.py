@@ -1,7 +1,7 @@
 """Worker processes of loaders: how they start and how they end.
 
-The loaders use torch's ``DataLoader``. This adds what it leaves open: workers go on when the signals that stop a
-training reach the whole process group, and end with the loader, an error or the process without being waited for.
+Workers go on when the signals that stop a training reach the whole process group, and end with the loader, an error
+or the process without being waited for. torch's ``DataLoader`` leaves that open.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _GRACE = 60  # seconds that a worker goes on after SIGTERM
 
 
 def init_worker(worker_id: int) -> None:
-    """Prepare a worker process; torch's ``DataLoader`` calls it at its start.
+    """Prepare a worker process, at its start.
 
     Signals that ask the training to stop reach the whole process group. The training process decides what they
     mean; workers go on, so that it can end at a step boundary, and end with it: they notice when it is gone.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,14 +16,16 @@ from torch.utils.data import get_worker_info
 from drivetrain.errors import DatasetError, DrivetrainError
 
 from .collate import trivial_batch_collator
-from .packing import PackedBatch, pack, unpack
+from .images import UnreadableImageError
+from .quarantine import BadImage
 from .randomness import derive, generator, preserved_globals, seed_globals
 
-__all__ = ["Failure", "SampleMaker", "SampleSource", "Task", "unwrapped"]
+__all__ = ["Failure", "Repaired", "SampleMaker", "SampleSource", "Task", "unwrapped"]
 
 Mapper = Callable[..., Any]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 _ATTEMPTS = 100
+_NAMED = 10  # files in a message
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,14 @@ class Failure:
     """An error of this package that comes back from a worker in place of a batch, so that it is raised unchanged."""
 
     error: DrivetrainError
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """A batch, or the failure to make one, with the images that could not be read and were replaced."""
+
+    batch: Any
+    bad: tuple[BadImage, ...]
 
 
 class SampleMaker:
@@ -80,16 +90,26 @@ class SampleMaker:
 
 
 class SampleSource:
-    """A dataset and its mapper, as the "dataset" that torch's ``DataLoader`` fetches whole batches from."""
+    """A dataset and its mapper: makes whole batches, as the "dataset" of torch's ``DataLoader`` does."""
 
     def __init__(
         self,
         records: Sequence[Any],
         mapper: Mapper | None,
         collate_fn: Callable[[list[Any]], Any] | None = None,
+        *,
+        replace_unreadable: bool = False,
     ) -> None:
-        """Map ``records[i]`` by ``mapper`` and join the samples of a batch by ``collate_fn`` (None: as a list)."""
+        """Prepare to make samples.
+
+        Args:
+            records: by index.
+            mapper: makes a sample of a record; one that it returns None for is replaced by another record.
+            collate_fn: joins the samples of a batch; None leaves the list of them.
+            replace_unreadable: replace those for which it raises `UnreadableImageError` in the same way.
+        """
         self.records = records
+        self._replaced = UnreadableImageError if replace_unreadable else ()
         self.make = SampleMaker(mapper)
         self._collate = trivial_batch_collator if collate_fn is None else collate_fn
         # Records of a list are the user's own objects, and mappers are known to change what they are given.
@@ -102,24 +122,30 @@ class SampleSource:
     def __getitem__(self, index: int) -> Any:
         """The sample of one record, with randomness fixed by its index."""
         with self.make.guard():
-            return self._sample(0, index, index)
+            return self._sample(0, index, index, [])
 
     def __getitems__(self, task: Task | list[int]) -> Any:
-        """The batch of ``task`` (or of plain indices, with randomness fixed by index), or a `Failure`.
-
-        In a worker process the batch is packed (see `drivetrain.data.packing`).
-        """
+        """The batch of ``task`` (or of plain indices, with randomness fixed by index), for `unwrapped`."""
         if not isinstance(task, Task):
             indices = np.asarray(task, dtype=np.int64)
             task = Task(0, indices, indices)
         places = zip(task.indices.tolist(), task.positions.tolist(), strict=True)
+        bad: list[BadImage] = []
         try:
             with self.make.guard():
-                samples = [self._sample(task.seed, index, position) for index, position in places]
+                samples = [self._sample(task.seed, index, position, bad) for index, position in places]
             batch = self._joined(samples, task)
         except DrivetrainError as error:
-            return Failure(error)
-        return batch if get_worker_info() is None else pack(batch)
+            batch = Failure(error)
+        return Repaired(batch, tuple(bad)) if bad else batch
+
+    def describe(self, task: Task | list[int]) -> str:
+        """The files (else the indices) of a task's records, for a message."""
+        indices = task.indices.tolist() if isinstance(task, Task) else task
+        names = [self._identity(index)[0] for index in indices]
+        return ", ".join(map(repr, names[:_NAMED])) + (
+            f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        )
 
     def _joined(self, samples: list[Any], task: Task) -> Any:
         if self._collate is trivial_batch_collator:
@@ -128,28 +154,55 @@ class SampleSource:
             seed_globals(derive(task.seed, 6, *task.positions[:1].tolist()))
             return self._collate(samples)
 
-    def _sample(self, seed: int, index: int, position: int) -> Any:
-        """The sample at ``position``: of ``index``, or of another record if the mapper returns None for it."""
+    def _sample(self, seed: int, index: int, position: int, bad: list[BadImage]) -> Any:
+        """The sample at ``position``: of ``index``, or of another record if that one gives none.
+
+        Images that could not be read are added to ``bad``.
+        """
         for attempt in range(_ATTEMPTS):
             chosen = index if attempt == 0 else derive(seed, position, 3, attempt) % len(self.records)
             branch = seed if attempt == 0 else derive(seed, 4, attempt)
-            sample = self.make(partial(self._record, chosen), branch, position)
+            try:
+                sample = self.make(partial(self._record, chosen), branch, position)
+            except self._replaced as error:
+                bad.append(BadImage(*self._identity(chosen), str(error)))
+                continue
             if sample is not None:
                 return sample
         raise DatasetError(
             f"the mapper returned None for record {index} and for {_ATTEMPTS - 1} others tried in its place"
+            if not bad
+            else f"there is no usable image in place of record {index}: {_ATTEMPTS - 1} others were tried"
         )
+
+    def _identity(self, index: int) -> tuple[str, int | str | None]:
+        """The file of a record and the image's id; its index if it has no file name."""
+        record: Any = None
+        with suppress(Exception):  # a dataset that reads the image itself
+            record = self.records[index]
+        if not isinstance(record, Mapping) or "file_name" not in record:
+            return f"record {index}", None
+        return str(record["file_name"]), record.get("image_id")
 
     def _record(self, index: int) -> Any:
         record = self.records[index]
         return copy.deepcopy(record) if self._copies else record
 
 
-def unwrapped(batch: Any) -> Any:
-    """The batch that a `SampleSource` made, unpacked; if it is a `Failure`, its error is raised."""
+def unwrapped(batch: Any, note: Callable[[Sequence[BadImage]], None] | None = None) -> Any:
+    """The batch that a `SampleSource` made; if it is a `Failure`, its error is raised.
+
+    Args:
+        batch: what came from the source.
+        note: called before that with the images that were replaced, if any were.
+    """
+    if isinstance(batch, Repaired):
+        if note is not None:
+            note(batch.bad)
+        batch = batch.batch
     if isinstance(batch, Failure):
         raise batch.error
-    return unpack(batch) if isinstance(batch, PackedBatch) else batch
+    return batch
 
 
 def _preserved_here() -> AbstractContextManager[None]:

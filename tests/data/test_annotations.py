@@ -104,6 +104,11 @@ def test_keypoints() -> None:
         (Targets(mask_format="polygon"), annotation([1, 2, 3, 4], segmentation=[[1, 2, 3]]), "flat list of x, y pairs"),
         (
             Targets(mask_format="bitmask"),
+            annotation([1, 2, 3, 4], segmentation={"size": [20, 30], "counts": "oooooooo0"}),
+            "a run-length encoded mask is damaged",
+        ),
+        (
+            Targets(mask_format="bitmask"),
             annotation([1, 2, 3, 4], segmentation={"size": [2, 2], "counts": [4]}),
             "2 x 2",
         ),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from drivetrain.data import images
-from drivetrain.data.images import check_image_size, convert_PIL_to_numpy, read_image
+from drivetrain.data.images import UnreadableImageError, check_image_size, convert_PIL_to_numpy, read_image
 from drivetrain.errors import DatasetError
 
 
@@ -88,12 +89,12 @@ def test_odd_jpegs(tmp_path: Path, mode: str) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("suffix", ["jpg", "png"])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tiff", "webp"])
 def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     exif = Image.Exif()
     exif[0x0112] = orientation
-    picture().save(path, exif=exif)
+    picture().save(path, exif=exif, **({"lossless": True} if suffix == "webp" else {}))
     with Image.open(path) as image:
         expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     pixels = read_image(path)
@@ -162,6 +163,29 @@ def test_truncated_files_are_named(tmp_path: Path, suffix: str) -> None:
     path.write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
     with pytest.raises(DatasetError, match=rf"cut\.{suffix}"):
         read_image(path)
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_a_png_with_a_changed_byte_is_not_read_as_something_else(tmp_path: Path, place: int) -> None:
+    """Looking for its orientation decodes a PNG: the error of that must not get lost."""
+    path = tmp_path / "flip.png"
+    noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    content = bytearray(path.read_bytes())
+    content[200 + place * 2000] ^= 0x55
+    path.write_bytes(content)
+    with pytest.raises(DatasetError, match=r"flip\.png.*damaged"):
+        read_image(path)
+
+
+def test_pipes_and_oversized_files_are_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(UnreadableImageError, match="it is not a file"):
+        read_image(tmp_path / "pipe.png")
+    with open(tmp_path / "huge.png", "wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(UnreadableImageError, match=r"huge\.png' has 1,099,511,627,776 bytes, more than"):
+        read_image(tmp_path / "huge.png")
 
 
 @pytest.mark.parametrize(

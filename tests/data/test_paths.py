@@ -31,6 +31,7 @@ ESCAPES = [
     "outer_folder/secret.txt",
     "",
     "a\0b",
+    "\ud800/a.jpg",
     "sub/",
 ]
 INSIDE = ["a.jpg", "sub/b.jpg", "./a.jpg", "inner_link.jpg", "..a.jpg"]

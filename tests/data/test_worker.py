@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from drivetrain.data.images import UnreadableImageError
 from drivetrain.data.order import GlobalOrder
-from drivetrain.data.worker import Failure, SampleMaker, SampleSource, Task, unwrapped
+from drivetrain.data.quarantine import BadImage
+from drivetrain.data.worker import Failure, Repaired, SampleMaker, SampleSource, Task, unwrapped
 from drivetrain.errors import DatasetError
 
 
@@ -121,3 +123,48 @@ def test_order_and_source_fit_together() -> None:
     order = GlobalOrder(5, 2, 3)
     indices, positions = order.batch(4)
     assert SampleSource(list(range(5)), None).__getitems__(Task(3, indices, positions)) == indices.tolist()
+
+
+def unreadable_if_odd(record: dict[str, Any]) -> dict[str, Any]:
+    if record["image_id"] % 2:
+        raise UnreadableImageError(f"image {record['file_name']!r} is empty")
+    return record
+
+
+RECORDS = [{"file_name": f"{k}.jpg", "image_id": k} for k in range(20)]
+
+
+def test_unreadable_images_are_replaced_as_those_without_a_sample_are() -> None:
+    def none_if_odd(record: dict[str, Any]) -> dict[str, Any] | None:
+        return None if record["image_id"] % 2 else record
+
+    repaired = SampleSource(RECORDS, unreadable_if_odd, replace_unreadable=True).__getitems__(task(*range(10)))
+    assert isinstance(repaired, Repaired)
+    noted: list[Any] = []
+    assert unwrapped(repaired, noted.extend) == SampleSource(RECORDS, none_if_odd).__getitems__(task(*range(10)))
+    assert {bad.image_id for bad in noted} >= {1, 3, 5, 7, 9}
+    assert noted[0] == BadImage("1.jpg", 1, "image '1.jpg' is empty")
+    assert unwrapped(repaired) == repaired.batch
+    sound = SampleSource(RECORDS, unreadable_if_odd, replace_unreadable=True).__getitems__(task(0, 2))
+    assert sound == [RECORDS[0], RECORDS[2]]
+
+
+def test_without_being_asked_they_are_an_error() -> None:
+    failure = SampleSource(RECORDS, unreadable_if_odd).__getitems__(task(0, 1))
+    with pytest.raises(UnreadableImageError, match=r"^image '1.jpg' is empty$"):
+        unwrapped(failure)
+
+
+def test_when_none_is_left_the_bad_ones_are_told_before_the_error() -> None:
+    result = SampleSource(RECORDS[1:2], unreadable_if_odd, replace_unreadable=True).__getitems__(task(0))
+    noted: list[Any] = []
+    with pytest.raises(DatasetError, match="no usable image in place of record 0: 99 others"):
+        unwrapped(result, noted.extend)
+    assert {bad.file for bad in noted} == {"1.jpg"}
+
+
+def test_tasks_are_described_by_their_files() -> None:
+    source = SampleSource(RECORDS, None)
+    assert source.describe(task(3, 1)) == "'3.jpg', '1.jpg'"
+    assert source.describe(list(range(12))).endswith("'9.jpg' and 2 more")
+    assert SampleSource([5, 6], None).describe([1]) == "'record 1'"

@@ -13,7 +13,7 @@ import numpy as np
 from drivetrain.data.paths import FolderIndex
 
 from .coco_file import BoolArray, CocoFile, Section, read_coco_file
-from .coco_shapes import FloatArray, check_boxes, check_keypoints, check_segmentations
+from .coco_shapes import FloatArray, check_boxes, check_keypoints, check_segmentations, is_numbers
 from .defects import Defect, DefectReport, Severity
 
 __all__ = ["Categories", "CocoColumns", "check_coco"]
@@ -235,7 +235,7 @@ def _check_flags(section: Section) -> None:
     crowd, area = section.column("iscrowd", 0), section.column("area", 0)
     bad_crowd = np.fromiter((type(c) not in (int, bool, float) or c not in (0, 1) for c in crowd), bool, len(crowd))
     section.reject(bad_crowd, "malformed iscrowd", lambda i: f"has iscrowd {crowd[i]!r}; it is 0 or 1")
-    bad_area = np.fromiter((type(a) not in (int, float) for a in area), bool, len(area))
+    bad_area = np.fromiter((not is_numbers([a], 1, finite=True) for a in area), bool, len(area))
     section.reject(bad_area, "malformed area", lambda i: f"has the area {area[i]!r}; it is a number of pixels")
 
 

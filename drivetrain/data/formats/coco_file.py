@@ -128,7 +128,7 @@ def _read_json(path: str, report: DefectReport) -> Any:
         _error(report, "not JSON", f"annotation file {path!r} is empty")
         return None
     try:
-        value = json.loads(content)
+        value = json.loads(content, object_pairs_hook=_object)
     except json.JSONDecodeError as err:
         place = f"line {err.lineno}, column {err.colno}"
         _error(report, "not JSON", f"annotation file {path!r} is not valid JSON at {place}: {err.msg}")
@@ -138,6 +138,16 @@ def _read_json(path: str, report: DefectReport) -> Any:
         return None
     if value is None:
         _error(report, "wrong top level", f"{path} holds a JSON null, not an object")
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; a name that comes twice, of which JSON readers keep one or the other, is refused."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        raise ValueError(f"an object has the name {twice!r} twice")
     return value
 
 

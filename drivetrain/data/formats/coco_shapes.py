@@ -14,12 +14,15 @@ import numpy as np
 from .coco_file import BoolArray, Section
 from .defects import Severity
 
-__all__ = ["check_boxes", "check_keypoints", "check_segmentations"]
+__all__ = ["check_boxes", "check_keypoints", "check_segmentations", "is_numbers"]
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 
 OVERHANG = 1.0
 """Boxes that leave the image by at most this many pixels are rounding, cut without a word."""
+
+FARTHEST = 1e6
+"""The largest coordinate of a polygon: filling one takes memory in proportion to its outline, whatever the image."""
 
 _COMPRESSED_COUNTS = re.compile(r"[0-o]+")
 
@@ -38,13 +41,13 @@ def check_boxes(annotations: Section, sizes: FloatArray) -> FloatArray:
     boxes = _number_rows(raw, 4)
     malformed: BoolArray = np.asarray(np.isnan(boxes).all(axis=1))
     for i in np.flatnonzero(malformed).tolist():  # a box of NaNs is numbers, and degenerate
-        malformed[i] = not _is_numbers(raw[i], 4)
+        malformed[i] = not is_numbers(raw[i], 4)
     annotations.reject(
         malformed,
         "malformed box",
         lambda i: f"has the box {_cut(raw[i])}; a box is 4 numbers: x, y, width, height",
     )
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         degenerate: BoolArray = ~(np.isfinite(boxes).all(axis=1) & (boxes[:, 2] > 0) & (boxes[:, 3] > 0))
         annotations.reject(
             degenerate, "degenerate box", lambda i: f"has the box {raw[i]} without an area", Severity.DROPPED
@@ -77,19 +80,19 @@ def check_segmentations(annotations: Section, sizes: FloatArray) -> list[Any]:
     total = len(cleaned)
     malformed, empty, thinned = (np.zeros(total, dtype=bool) for _ in range(3))
     reasons: dict[int, str] = {}
-    numbers_are_sound = _all_finite(cleaned)
+    numbers_are_sound = _all_near(cleaned)
     for i, value in enumerate(cleaned):
         if value is None:
             continue
         if type(value) is list and all(type(polygon) is list for polygon in value):
-            good = [p for p in value if _is_polygon(p) and (numbers_are_sound or _is_numbers(p, len(p), True))]
+            good = [p for p in value if _is_polygon(p) and (numbers_are_sound or _is_near(p))]
             if len(good) < len(value):
                 cleaned[i] = good
                 empty[i], thinned[i] = not good, bool(good)
         elif reason := _rle_problem(value, sizes[i]):
             malformed[i], reasons[i] = True, reason
     annotations.reject(malformed, "malformed segmentation", lambda i: reasons[i])
-    rule = "a polygon is an even number of 6 or more finite numbers"
+    rule = f"a polygon is an even number of 6 or more numbers within {FARTHEST:,.0f}"
     annotations.reject(empty, "invalid polygon", lambda i: f"has no valid polygon; {rule}", Severity.DROPPED)
     annotations.note(thinned, "invalid polygon", lambda i: f"has an invalid polygon; {rule}", Severity.FIXED)
     return cleaned
@@ -109,7 +112,7 @@ def check_keypoints(annotations: Section, expected: int | None) -> list[Any]:
     if expected is None:
         expected = lengths.most_common(1)[0][0] // 3 if lengths else 0
     bad = np.fromiter(
-        (v is not None and not _is_numbers(v, 3 * expected, finite=True) for v in column), bool, len(column)
+        (v is not None and not is_numbers(v, 3 * expected, finite=True) for v in column), bool, len(column)
     )
 
     def message(i: int) -> str:
@@ -125,13 +128,17 @@ def _is_polygon(values: list[Any]) -> bool:
     return len(values) >= 6 and len(values) % 2 == 0
 
 
-def _all_finite(segmentations: list[Any]) -> bool:
-    """Whether all polygons together hold finite numbers only: one fast pass, all that a file in order pays."""
+def _is_near(values: list[Any]) -> bool:
+    return is_numbers(values, len(values)) and all(abs(value) <= FARTHEST for value in values)
+
+
+def _all_near(segmentations: list[Any]) -> bool:
+    """Whether all polygons together hold usable numbers only: one fast pass, all that a file in order pays."""
     try:
         values = array("d", chain.from_iterable(chain.from_iterable(s for s in segmentations if type(s) is list)))
     except (TypeError, ValueError, OverflowError):
         return False
-    return bool(np.isfinite(np.frombuffer(values)).all()) if values else True
+    return bool((np.abs(np.frombuffer(values)) <= FARTHEST).all()) if values else True
 
 
 def _rle_problem(value: Any, size: FloatArray) -> str:
@@ -162,10 +169,10 @@ def _number_rows(rows: list[Any], width: int) -> FloatArray:
     except (ValueError, OverflowError):  # rows of several lengths
         pass
     blank = [math.nan] * width
-    return np.array([row if _is_numbers(row, width) else blank for row in rows], dtype=np.float64)
+    return np.array([row if is_numbers(row, width) else blank for row in rows], dtype=np.float64)
 
 
-def _is_numbers(values: Any, count: int, finite: bool = False) -> bool:
+def is_numbers(values: Any, count: int, finite: bool = False) -> bool:
     """Whether ``values`` is a list of ``count`` numbers that a float can hold."""
     if type(values) is not list or len(values) != count or count == 0:
         return False

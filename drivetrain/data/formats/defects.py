@@ -11,6 +11,8 @@ from drivetrain.errors import DatasetError
 
 __all__ = ["Defect", "DefectGroup", "DefectReport", "Severity"]
 
+_LONGEST = 600  # characters of a defect's text
+
 
 class Severity(str, enum.Enum):
     """What a defect leads to."""
@@ -40,7 +42,8 @@ class Defect:
     severity: Severity
 
     def __str__(self) -> str:
-        return f"{self.where} {self.message}" if self.where else self.message
+        text = f"{self.where} {self.message}" if self.where else self.message
+        return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."  # a file may hold names of any length
 
 
 @dataclass

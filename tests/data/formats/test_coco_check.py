@@ -60,6 +60,8 @@ CHANGES = [
     (("annotations", 0, "category_id", None), "unknown category id", "category_id None"),
     (("annotations", 0, "iscrowd", 2), "malformed iscrowd", "iscrowd 2"),
     (("annotations", 0, "iscrowd", "0"), "malformed iscrowd", "iscrowd '0'"),
+    (("annotations", 0, "area", float("nan")), "malformed area", "area nan"),
+    (("annotations", 0, "area", 10**30), "malformed area", "area 1000"),
     (("annotations", 0, "area", "big"), "malformed area", "area 'big'"),
     (("annotations", 0, "bbox", None), "malformed box", "the box None"),
     (("annotations", 0, "bbox", [1, 2, 3]), "malformed box", "4 numbers"),

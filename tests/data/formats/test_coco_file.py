@@ -30,6 +30,8 @@ def defects_of(path: Path, text: str | bytes) -> DefectReport:
         ("[" * 100_000, "not valid JSON"),
         ("9" * 10_000, "not valid JSON"),
         ('{"images": [], "annotatons": [], "categories": []}', "'annotations' is missing; did you mean 'annotatons'"),
+        ('{"images": [], "annotations": [], "images": []}', "an object has the name 'images' twice"),
+        ('{"images": [{"id": 1, "i": 2, "\\n": 0, "\\n": 0}]}', r"the name '\\n' twice"),
         ("{}", r"'images' is missing \(it has: nothing\)"),
         ('{"images": {}, "annotations": [], "categories": []}', "'images' is a JSON object, not a list"),
     ],

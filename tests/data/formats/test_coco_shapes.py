@@ -86,7 +86,15 @@ def test_bad_segmentations(value: Any, why: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [[1, 2, 3, 4], [1, 2, 3, 4, 5, 6, 7], [1, 2, 3, 4, 5, None], [0, 0, 0, 0, 0, float("inf")]]
+    "bad",
+    [
+        [1, 2, 3, 4],
+        [1, 2, 3, 4, 5, 6, 7],
+        [1, 2, 3, 4, 5, None],
+        [0, 0, 0, 0, 0, float("inf")],
+        [0, 0, 9, 0, 9, 1e9],
+        [0, 0, 9, 0, 9, -(10**7)],
+    ],
 )
 def test_bad_polygons_are_taken_out(bad: Any) -> None:
     good = [1, 2, 3, 4, 5, 6.5]

@@ -70,3 +70,8 @@ def test_what_was_left_out_is_one_warning(caplog: pytest.LogCaptureFixture) -> N
     report().log(logging.getLogger("test"))
     assert len(caplog.records) == 1
     assert "a.json: 1 annotations left out, 1,500 corrected" in caplog.text and "category 9" not in caplog.text
+
+
+def test_a_text_of_any_length_is_cut() -> None:
+    text = str(Defect("k", "images[0]", "names " + "n" * 100_000, Severity.ERROR))
+    assert len(text) == 600 and text.startswith("images[0] names nnn") and text.endswith("n...")
