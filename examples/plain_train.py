@@ -1,8 +1,9 @@
 """A training without a trainer: every part is made and called in plain sight, from the config to the evaluation.
 
 Use it as the start of a loop of your own, where hooks are not what you want. What a trainer does beside the loop is
-left out: precision, accumulation, averaged weights, the guard against losses that are not finite. With everything else
-equal, it gives bit for bit the weights that ``DefaultTrainer`` gives.
+left out: precision, accumulation, averaged weights, the guard against losses that are not finite, the random generators
+of models with dropout. With everything else equal, it gives bit for bit the weights that ``DefaultTrainer`` gives, and
+continues to them when it was killed.
 
     python examples/plain_train.py --max-iter 300
     python examples/plain_train.py --max-iter 300 --resume OUTPUT_DIR=output/plain SOLVER.BASE_LR=0.002
@@ -41,6 +42,7 @@ def train(cfg: CfgNode, model: torch.nn.Module, resume: bool = False) -> None:
     cfg = resolve_lengths(cfg, samples_of(loader))  # "12ep" becomes a number of iterations
     optimizer = build_optimizer(cfg, model)
     scheduler = build_lr_scheduler(cfg, optimizer)
+    storage = EventStorage()
     checkpointer = DetectionCheckpointer(
         model,
         cfg.OUTPUT_DIR,
@@ -50,15 +52,17 @@ def train(cfg: CfgNode, model: torch.nn.Module, resume: bool = False) -> None:
         optimizer=optimizer,
         scheduler=scheduler,
         data_loader=loader,
+        storage=storage,
     )
     resume = resume and checkpointer.has_checkpoint()
     loaded = checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     start, end = loaded["iteration"] + 1 if resume else 0, cfg.SOLVER.MAX_ITER
+    storage.iter = storage.start_iter = start
     periodic = PeriodicCheckpointer(checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, end, cfg.SOLVER.CHECKPOINT_KEEP or None)
     writers = default_writers(cfg.OUTPUT_DIR, end) if comm.is_main_process() else []
 
     parallel = create_ddp_model(model, broadcast_buffers=False).train()
-    with EventStorage(start) as storage:
+    with storage:
         for iteration, batch in zip(range(start, end), loader, strict=False):  # the loader never ends
             storage.iter = iteration
             losses = parallel(batch)
@@ -67,8 +71,8 @@ def train(cfg: CfgNode, model: torch.nn.Module, resume: bool = False) -> None:
             loss.backward()
             optimizer.step()
 
-            scalars: dict[str, Any] = {"total_loss": loss, **comm.reduce_dict(losses)}
-            storage.put_scalars(**scalars)
+            means = comm.reduce_dict(losses)  # over ranks
+            storage.put_scalars(total_loss=sum(means.values()), **means)
             storage.put_scalar("lr", optimizer.param_groups[0]["lr"], smoothing_hint=False)
             scheduler.step()
             periodic.step(iteration)

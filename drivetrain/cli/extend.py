@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 
 from .resume import continue_training, folder_parser
@@ -16,8 +17,13 @@ example:
 """
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    result = folder_parser("extend", "Continue a training to more iterations than it was made for.", _EPILOG)
+    result.add_argument("--max-iter", type=int, metavar="N", help="SOLVER.MAX_ITER, larger than it was")
+    return result
+
+
 def run(argv: Sequence[str]) -> int:
     """Run the command."""
-    parser = folder_parser("extend", "Continue a training to more iterations than it was made for.", _EPILOG)
-    parser.add_argument("--max-iter", type=int, metavar="N", help="SOLVER.MAX_ITER, larger than it was")
-    return continue_training(parser.parse_args(argv), "extend")
+    return continue_training(parser().parse_args(argv), "extend")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 
 from .options import add_dataset_options, apply_datasets
@@ -18,14 +19,19 @@ example:
 """
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    result = folder_parser("finetune", "Start a training from a checkpoint's model, config and weights.", _EPILOG)
+    result.usage = "drivetrain finetune CHECKPOINT --output DIR [options] [KEY=VALUE ...]"
+    add_dataset_options(result)
+    result.add_argument("--output", required=True, metavar="DIR", help="OUTPUT_DIR")
+    result.add_argument("--max-iter", type=int, metavar="N", help="SOLVER.MAX_ITER (default: as in the checkpoint)")
+    return result
+
+
 def run(argv: Sequence[str]) -> int:
     """Run the command."""
-    parser = folder_parser("finetune", "Start a training from a checkpoint's model, config and weights.", _EPILOG)
-    parser.usage = "drivetrain finetune CHECKPOINT --output DIR [options] [KEY=VALUE ...]"
-    add_dataset_options(parser)
-    parser.add_argument("--output", required=True, metavar="DIR", help="OUTPUT_DIR")
-    parser.add_argument("--max-iter", type=int, metavar="N", help="SOLVER.MAX_ITER (default: as in the checkpoint)")
-    args = parser.parse_args(argv)
+    args = parser().parse_args(argv)
     checkpoint = take_argument(args, "checkpoint to start from")
     from drivetrain.engine.defaults.config import get_cfg
     from drivetrain.engine.defaults.weights import config_of_checkpoint

@@ -23,10 +23,14 @@ example:
 """
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    return folder_parser("resume", "Continue a training from its last checkpoint, with its own config.", _EPILOG)
+
+
 def run(argv: Sequence[str]) -> int:
     """Run the command."""
-    args = folder_parser("resume", "Continue a training from its last checkpoint, with its own config.", _EPILOG)
-    return continue_training(args.parse_args(argv), "resume")
+    return continue_training(parser().parse_args(argv), "resume")
 
 
 def continue_training(args: argparse.Namespace, begin: Any) -> int:

@@ -30,6 +30,7 @@ def test_what_is_said() -> None:
     text = "\n".join(_lines(fine))
     assert "Everything is finite now" in text and "weights of iteration 7" in text
     names = tuple(f"p{i}" for i in range(10))
-    text = "\n".join(_lines(Replay(5, 5, {"loss": 1.0}, {"loss": 1.0}, "3e+27 (a.weight)", "", names, (("a.jpg", {"loss": 1.0}),))))
+    one = {"loss": 1.0}
+    text = "\n".join(_lines(Replay(5, 5, one, one, "3e+27 (a.weight)", "", names, (("a.jpg", one),))))
     assert "p7 and 2 more" in text and "ok  a.jpg  loss=1" in text and "Everything" not in text
     assert "largest weight before the step: 3e+27 (a.weight)" in text

@@ -57,7 +57,8 @@ def wait(folder):
 def listening():
     """Addresses, in the kernel's notation, at which the processes of this training listen."""
     comm.synchronize()
-    own = {os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")}
+    descriptors = [path for path in Path("/proc/self/fd").iterdir() if path.is_socket()]
+    own = {os.readlink(path) for path in descriptors}
     found = []
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         rows = [line.split() for line in open(table)][1:]
@@ -212,7 +213,11 @@ def test_a_script(jobs, tmp_path):
 def test_one_machine_listens_on_loopback_alone(jobs):
     everybody = launch(jobs.listening, 2)
     addresses = {address for found in everybody for address in found}
-    assert len(everybody) == 2 and addresses and addresses <= {"0100007F", "0" * 24 + "01000000", "0" * 16 + "FFFF00000100007F"}
+    assert (
+        len(everybody) == 2
+        and addresses
+        and addresses <= {"0100007F", "0" * 24 + "01000000", "0" * 16 + "FFFF00000100007F"}
+    )
 
 
 def start_machine(tmp_path, rank, port, job, *args):

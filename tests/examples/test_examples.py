@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import inspect
 import json
 import re
 import shlex
@@ -143,13 +144,23 @@ def test_plain_loop_equals_the_default_trainer(plain_run: tuple[Path, Any, Any, 
 
 
 def test_plain_loop_resumes(plain_run: tuple[Path, Any, Any, Any], tmp_path: Path, drawn: SyntheticDataset) -> None:
-    """Killed after two of four iterations and continued, it ends with the weights of the run that was not."""
+    """Killed after two of four iterations and continued, it ends like the run that was not: weights, state, metrics."""
     folder = plain_run[0]
     shutil.copy(folder / "model_0000001.pth", tmp_path)
     (tmp_path / "last_checkpoint").write_text("model_0000001.pth")
     module = load("plain_train")
     module.main(module.parser().parse_args(["--max-iter", "4", "--resume", *plain_overrides(drawn, tmp_path)]))
     assert_equal_weights(final_weights(folder), final_weights(tmp_path))
+    whole, resumed = (read_checkpoint(path / "model_final.pth") for path in (folder, tmp_path))
+    for part in ("scheduler", "data_loader", "storage"):
+        assert whole[part] == resumed[part]
+    assert (tmp_path / "metrics.json").read_text() == (folder / "metrics.json").read_text()
+
+
+def test_plain_loop_is_short() -> None:
+    """What one reads to write one's own: the function that trains."""
+    source = inspect.getsource(load("plain_train").train)
+    assert len(source.splitlines()) <= 60
 
 
 def test_plain_loop_draws_its_own_dataset(tmp_path: Path) -> None:

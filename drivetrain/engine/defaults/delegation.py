@@ -1,10 +1,12 @@
-"""Attributes that live in the trainer that makes the step."""
+"""A trainer whose step another one may make, and what is looked up where."""
 
 from __future__ import annotations
 
 from typing import Any, Generic, TypeVar, cast
 
-__all__ = ["Delegated"]
+from drivetrain.engine.train_loop import SimpleTrainer
+
+__all__ = ["Delegated", "OwnStep"]
 
 T = TypeVar("T")
 
@@ -36,3 +38,32 @@ class Delegated(Generic[T]):
             setattr(inner, self._name, value)
         else:
             owner.__dict__[self._name] = value
+
+
+class OwnStep(SimpleTrainer):
+    """The step of a trainer that makes it itself, apart from what its subclass overrides around it.
+
+    An override of ``run_step`` or ``state_dict`` that was written for a trainer with another one inside calls that of
+    ``self._trainer``; were this the trainer itself, it would call the override again, without end.
+
+    It has the trainer's own attributes: what is set on one is set on the other.
+
+    Args:
+        owner: the trainer.
+    """
+
+    __slots__ = ("_owner",)  # beside the attributes, which are the owner's
+
+    def __init__(self, owner: SimpleTrainer) -> None:
+        self._owner = owner
+        self.__dict__ = owner.__dict__
+
+    def run_step(self) -> None:
+        """The step of SimpleTrainer, of which the owner may override parts (``fetch``, ``forward``, ...)."""
+        SimpleTrainer.run_step(self._owner)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of the step; that of the hooks is the owner's."""
+        state = super().state_dict()
+        state.pop("hooks", None)
+        return state

@@ -26,7 +26,7 @@ from drivetrain.runtime.logging import setup_logger
 from .checks import check_classes, check_pairs
 from .config import resolve_lengths
 from .data import FromStart, as_names, class_names, register_datasets, resolve_config, samples_of
-from .delegation import Delegated
+from .delegation import Delegated, OwnStep
 from .evaluation import evaluate_all
 from .parts import Parts, precision_name
 from .rehearsal import rehearse
@@ -159,11 +159,11 @@ class DefaultTrainer(Starting, Parts, _Constructible):
 
     @property
     def _trainer(self) -> SimpleTrainer:
-        return self._step_trainer or self
+        return self._step_trainer or OwnStep(self)
 
     @_trainer.setter
     def _trainer(self, trainer: SimpleTrainer) -> None:
-        self._step_trainer = None if trainer is self else trainer
+        self._step_trainer = None if trainer is self or isinstance(trainer, OwnStep) else trainer
 
     def run_step(self) -> None:
         """One iteration, by this trainer or by the one assigned to ``_trainer``."""
@@ -181,6 +181,8 @@ class DefaultTrainer(Starting, Parts, _Constructible):
         if inner is None:
             super().read_device(now)
         elif "_recorder" in inner.__dict__:
+            # Overrides of run_step may not have told it.
+            inner.iter, inner.max_iter, inner.storage = self.iter, self.max_iter, self.storage
             inner._stop_reason = self._stop_reason
             inner.read_device(now)
             self.max_iter = inner.max_iter

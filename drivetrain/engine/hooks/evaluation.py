@@ -25,9 +25,9 @@ class EvalHook(HookBase):
     ``after_evaluation``. Random generators and training flags are left as they were. All ranks have to register it:
     they meet after each evaluation.
 
-    A resumed training first makes up for the evaluation at its checkpoint's iteration if that had not been finished
-    and hooks wait for results, so that they (best model, early stopping, plateau schedule) decide as if there had been
-    no interruption.
+    A resumed training first makes up for the evaluation at its checkpoint's iteration if that checkpoint was written
+    before it, so that hooks (best model, early stopping, plateau schedule) decide, and writers write, as if there had
+    been no interruption.
 
     Args:
         eval_period: iterations between two evaluations; 0 for one at the end alone.
@@ -42,19 +42,18 @@ class EvalHook(HookBase):
         self._func = eval_function
         self._eval_after_train = eval_after_train
         self._evaluated: int | None = None  # the iteration after which it was last done
-        self._interrupted = False  # begun, but not finished
         self._restored = False
         self._published = False
 
     def before_train(self) -> None:
-        """Make up for an evaluation that an interrupted training did not finish."""
+        """Make up for an evaluation that the checkpoint does not know of."""
         trainer = self.trainer
         last = trainer.start_iter - 1
         missed = self._restored and self._is_due(last) and self._evaluated != last
         self._restored = False
-        if not missed or not any(comm.all_gather(self._interrupted or bool(trainer._hooks.after_evaluation))):
+        if not missed:
             return
-        logger.info("Evaluating iteration %d, which the interrupted training had not done", last)
+        logger.info("Evaluating iteration %d, whose evaluation is not in the checkpoint", last)
         start = trainer.iter
         trainer.iter = trainer.storage.iter = last  # so that a hook that ends the training ends it here
         self._evaluate()
@@ -80,7 +79,7 @@ class EvalHook(HookBase):
         """Evaluate by ``_do_eval``; what an override of it returns is published as well."""
         self._published = False
         results = self._do_eval()
-        self._evaluated, self._interrupted = self._iteration(), False
+        self._evaluated = self._iteration()
         if not self._published:
             self.trainer.after_evaluation(flatten_results(results) if results else {})
 
@@ -95,23 +94,22 @@ class EvalHook(HookBase):
         """
         trainer = self.trainer
         iteration = self._iteration()
-        self._interrupted = True
         with undisturbed(getattr(trainer, "model", None)):
             results = self._func()
         flat = flatten_results(results) if results else {}
         for name, value in flat.items():
             trainer.storage.put_scalar(name, value, smoothing_hint=False, cur_iter=iteration)
         comm.synchronize()  # evaluation may take longer on some ranks
-        self._evaluated, self._interrupted = iteration, False
+        self._evaluated = iteration
         self._published = True
         trainer.after_evaluation(flat)
         return flat
 
     def state_dict(self) -> dict[str, Any]:
-        """The iteration of the last evaluation, and whether one is under way."""
-        return {"evaluated": self._evaluated, "interrupted": self._interrupted}
+        """The iteration of the last evaluation that was finished."""
+        return {"evaluated": self._evaluated}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up what :meth:`state_dict` gave."""
-        self._evaluated, self._interrupted = state["evaluated"], bool(state["interrupted"])
+        self._evaluated = state["evaluated"]
         self._restored = True

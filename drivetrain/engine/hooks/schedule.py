@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from drivetrain.engine.hook_base import HookBase
@@ -12,7 +13,10 @@ __all__ = ["PeriodicHook", "finished", "last_iteration"]
 
 def finished(trainer: Any) -> bool:
     """Whether a training that is in ``after_train`` ended as it should, rather than by an exception."""
-    return bool(trainer.iter >= trainer.max_iter)
+    if trainer.iter >= trainer.max_iter:
+        return True
+    # A trainer's own copy of the loop, `for self.iter in range(...)`, leaves `iter` at the last iteration.
+    return last_iteration(trainer) + 1 >= trainer.max_iter and sys.exc_info()[0] is None
 
 
 def last_iteration(trainer: Any) -> int:

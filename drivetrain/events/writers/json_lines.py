@@ -101,11 +101,14 @@ class JSONWriter(FailSafeWriter):
 
     def _append_waiting(self) -> None:
         """Append the waiting lines whole, or leave the file as it was and them waiting."""
-        data = b"".join(line.encode(self._found.written) for line in self._waiting)
+        found = _Found(dict(self._found.written))
+        data = b""
+        for line in self._waiting:
+            data += line.encode(found.written)
+            found.note(line.scalars, line.iteration)
         if data and self._file is not None:
             _append(self._file, data)
-        for line in self._waiting:
-            self._found.note(line.scalars, line.iteration)
+        self._found = found
         self._waiting.clear()
 
 

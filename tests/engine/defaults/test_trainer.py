@@ -125,7 +125,7 @@ def test_attributes_exist_before_hooks_are_built(make_cfg: MakeCfg) -> None:
     cfg.freeze()
     trainer = seeded(cfg, Trainer)
     assert (seen["max_iter"], seen["start_iter"], trainer.iter) == (2, 0, 0)
-    assert seen["model"] is trainer.model and trainer._trainer is trainer
+    assert seen["model"] is trainer.model and trainer._trainer.model is trainer.model
     assert len(SHAPE_NAMES) == trainer.cfg.MODEL.NUM_CLASSES and trainer.cfg.is_frozen() and cfg.MODEL.NUM_CLASSES == 0
     assert isinstance(trainer.checkpointer, DetectionCheckpointer)
     assert [type(h) for h in trainer._hooks][-1] is hooks.PeriodicWriter

@@ -67,7 +67,7 @@ def test_a_resume_whose_missed_evaluation_says_stop_makes_no_step() -> None:
         {
             "iteration": 3,
             "hooks": {
-                "EvalHook": {"evaluated": 1, "interrupted": False},
+                "EvalHook": {"evaluated": 1},
                 "EarlyStopping": {"metric": "bbox/AP", "best": 3.0, "waited": 0},
             },
         }

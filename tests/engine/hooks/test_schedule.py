@@ -6,6 +6,7 @@ from drivetrain.engine.hooks import CallbackHook
 from drivetrain.engine.hooks.schedule import PeriodicHook, finished, last_iteration
 from drivetrain.engine.train_loop import TrainerBase
 from drivetrain.errors import TrainingError
+from drivetrain.events import EventStorage
 
 
 class Loop(TrainerBase):
@@ -60,19 +61,48 @@ def test_never_after_a_failure_and_not_without_an_iteration() -> None:
     assert hook.at == []
 
 
-def test_the_end_and_the_last_iteration() -> None:
-    seen: list[tuple[bool, int]] = []
-    trainer = Loop()
+class CopiedLoop(Loop):
+    """The loop as code in the wild copies it; ``iter`` ends one lower than with the trainer's own."""
+
+    def train(self, start_iter: int, max_iter: int) -> None:
+        self.start_iter, self.max_iter = start_iter, max_iter
+        with EventStorage(start_iter) as self.storage:
+            try:
+                self.before_train()
+                for self.iter in range(start_iter, max_iter):
+                    self.before_step()
+                    self.run_step()
+                    self.after_step()
+            finally:
+                self.after_train()
+
+
+@pytest.mark.parametrize("kind", [Loop, CopiedLoop])
+def test_the_end_and_the_last_iteration(kind: type[Loop]) -> None:
+    steps: list[int] = []
+    ends: list[tuple[bool, int]] = []
+    trainer = kind()
     trainer.register_hooks(
         [
             CallbackHook(
-                after_step=lambda t: seen.append((finished(t), last_iteration(t))),
-                after_train=lambda t: seen.append((finished(t), last_iteration(t))),
+                after_step=lambda t: steps.append(last_iteration(t)),
+                after_train=lambda t: ends.append((finished(t), last_iteration(t))),
             )
         ]
     )
     trainer.train(0, 2)
-    assert seen == [(False, 0), (False, 1), (True, 1)]
+    assert (steps, ends) == ([0, 1], [(True, 1)])
+
+    def fail(t: TrainerBase) -> None:
+        if t.iter == 1:
+            raise ValueError
+
+    for hook in (CallbackHook(before_step=fail), CallbackHook(after_step=fail)):
+        trainer.register_hooks([hook])
+        with pytest.raises(ValueError):
+            trainer.train(0, 2)
+        trainer._hooks.remove(hook)
+    assert ends[1:] == [(False, 0), (False, 1)]  # also where it is a hook of the last iteration that fails
 
 
 def test_a_negative_period_is_refused() -> None:

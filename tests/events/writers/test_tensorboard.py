@@ -64,6 +64,15 @@ def test_after_a_resume_points_of_the_killed_run_are_hidden(tmp_path: Path) -> N
     assert points == [(i, 1.0) for i in range(6)] + [(i, 2.0) for i in range(6, 12)]
 
 
+def test_further_arguments_are_tensorboards(tmp_path: Path) -> None:
+    writer = TensorboardXWriter(tmp_path, filename_suffix=".mine")
+    with EventStorage() as storage:
+        storage.put_scalar("loss", 1.0)
+        writer.write()
+        writer.close()
+    assert [path.suffix for path in tmp_path.iterdir()] == [".mine"]
+
+
 def test_a_missing_library_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     writer = TensorboardXWriter(tmp_path / "tb")
