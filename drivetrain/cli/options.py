@@ -9,7 +9,7 @@ from typing import Any
 
 from drivetrain.errors import ConfigError
 
-__all__ = ["add_dataset_options", "add_file_options", "add_time_limit", "apply_datasets", "help_formatter"]
+__all__ = ["add_dataset_options", "add_file_options", "add_run_options", "apply_datasets", "help_formatter"]
 
 
 def help_formatter() -> Any:
@@ -24,13 +24,20 @@ def add_file_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config-file", default="", metavar="FILE", help="path to a config file (yaml)")
 
 
-def add_time_limit(parser: argparse.ArgumentParser) -> None:
-    """Add ``--time-limit``."""
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--time-limit`` and ``--max-restarts``."""
     parser.add_argument(
         "--time-limit",
         type=float,
         metavar="SECONDS",
         help="save and exit with code 75 after so long, as at SIGTERM or Ctrl-C; 'drivetrain resume' goes on",
+    )
+    parser.add_argument(
+        "--max-restarts",
+        type=int,
+        default=0,
+        metavar="N",
+        help="with several processes: when one fails, start all again from the last checkpoint, so often at most",
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from drivetrain.engine.defaults.arguments import default_argument_parser
 from drivetrain.errors import ConfigError
 
-from .options import add_time_limit, help_formatter
+from .options import add_run_options, help_formatter
 
 __all__ = ["config_of_folder", "continue_training", "folder_parser", "run", "take_argument"]
 
@@ -53,7 +53,7 @@ def folder_parser(command: str, description: str, epilog: str) -> argparse.Argum
     result.usage = f"drivetrain {command} DIR [options] [KEY=VALUE ...]"
     result.description = description
     result.formatter_class = help_formatter()
-    add_time_limit(result)
+    add_run_options(result)
     return result
 
 

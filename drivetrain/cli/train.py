@@ -14,7 +14,7 @@ from drivetrain.engine.defaults.arguments import default_argument_parser
 from drivetrain.errors import ConfigError
 
 from .folders import undone_on_bad_input
-from .options import add_dataset_options, add_time_limit, apply_datasets, help_formatter
+from .options import add_dataset_options, add_run_options, apply_datasets, help_formatter
 
 __all__ = ["Begin", "build_config", "run", "start", "train"]
 
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     result.prog = "drivetrain train"
     result.description = "Train a model on your images."
     result.formatter_class = help_formatter()
-    add_time_limit(result)
+    add_run_options(result)
     add_dataset_options(result)
     group = result.add_argument_group("short ways to config keys")
     group.add_argument("--model", metavar="NAME", help="MODEL.NAME; without a config file, chooses good settings too")
@@ -101,6 +101,7 @@ def start(cfg: Any, args: argparse.Namespace, begin: Begin) -> None:
         machine_rank=args.machine_rank,
         dist_url=args.dist_url,
         args=(cfg, args, begin),
+        max_restarts=args.max_restarts,
     )
 
 
@@ -122,6 +123,8 @@ def train(cfg: Any, args: argparse.Namespace, begin: Begin = "load") -> Any:
     from drivetrain.engine.defaults.setup import default_setup
     from drivetrain.runtime import comm
 
+    if _was_restarted() and _checkpoints(cfg.OUTPUT_DIR):
+        begin = "resume"
     if begin in ("load", "finetune") and not args.eval_only:
         _check_fresh(cfg.OUTPUT_DIR)
     scope = undone_on_bad_input(cfg.OUTPUT_DIR) if comm.is_main_process() else nullcontext(_nothing)
@@ -179,11 +182,20 @@ def _train(cfg: Any, begin: Begin, time_limit: float | None, keep: Callable[[], 
     return results
 
 
-def _check_fresh(output_dir: str) -> None:
-    """Refuse to write over another training."""
+def _was_restarted() -> bool:
+    """Whether this process was started anew because an earlier one failed (launch with ``max_restarts``, torchrun)."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+def _checkpoints(output_dir: str) -> list[str]:
     from drivetrain.checkpoint import CheckpointFolder
 
-    if CheckpointFolder(output_dir).files():
+    return CheckpointFolder(output_dir).files()
+
+
+def _check_fresh(output_dir: str) -> None:
+    """Refuse to write over another training."""
+    if _checkpoints(output_dir):
         raise ConfigError(
             f"OUTPUT_DIR={output_dir!r} holds the checkpoints of a training: continue it with 'drivetrain resume "
             f"{output_dir}', or choose another folder with --output"

@@ -187,7 +187,7 @@ class TrainLoader:
         """
         order, rank, world_size = self._tasks.order, self._tasks.rank, self._tasks.world_size
         indices, positions = next(order.local_batches(number, rank, world_size))
-        return unwrapped(self._source.__getitems__(Task(order.seed, indices, positions)))
+        return unwrapped(self._source.__getitems__(Task(order.seed, indices, positions)), self._note)
 
     def seek(self, batch: int) -> None:
         """Continue at global batch ``batch`` (0 is the beginning); takes no time and decodes no image."""

@@ -35,12 +35,14 @@ from torch.distributed.elastic.rendezvous.api import RendezvousHandler, Rendezvo
 
 from drivetrain.engine._failure import failure
 from drivetrain.engine._worker import WorkerPlan, run_worker
-from drivetrain.errors import LaunchError, TrainingError
+from drivetrain.errors import LaunchError, TrainingError, UserInputError
 
 __all__ = ["run_processes", "tcp_store"]
 
 _c10d: Any = dist  # torch does not declare its stores
 _logger = logging.getLogger(__name__)
+
+_FINAL = (2, 75)  # exit codes after which nothing is started again: bad input; saved, to be resumed
 
 
 def run_processes(
@@ -123,13 +125,20 @@ class _Meeting(RendezvousHandler):
         self.agent: LocalElasticAgent | None = None
 
     def next_rendezvous(self) -> RendezvousInfo:
-        """Begin an attempt: the next one, or a later one that another machine has begun."""
+        """Begin an attempt: the next one, or a later one that another machine has begun.
+
+        Raises:
+            UserInputError: what is wrong will be wrong again.
+            SystemExit: a process asked for the end of the launch, as after saving for a resume.
+        """
         following = self.attempt + 1
         if following and self._machines > 1:
             before = "" if self.attempt == 0 else str(self.attempt)
             following = int(self._store.compare_set("attempt", before, str(following)))
         if following:
             reason = failure(self._folder, self.attempt, self.exit_codes())
+            if isinstance(reason, UserInputError) or getattr(reason, "code", None) in _FINAL:
+                raise reason
             _logger.warning("Starting all processes again (restart %d): %s", following, reason)
         self.attempt = following
         (self._folder / "attempt").write_text(str(following))

@@ -192,6 +192,19 @@ def test_a_finished_training(command: Any, trained: Path) -> None:
     assert "no iteration is left" in sentence and "finished iteration 3" in sentence and "MAX_ITER is 4" in sentence
 
 
+def test_processes_that_were_started_again_resume(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert command(*command.train_args("SOLVER.CHECKPOINT_PERIOD=1"))[0] == 0
+    (command.folder / "out" / "model_final.pth").unlink()
+    (command.folder / "out" / "last_checkpoint").write_text("model_0000000.pth")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    code, out, err = command(*command.train_args("SOLVER.CHECKPOINT_PERIOD=1"))
+    assert code == 0, err
+    assert "continues at iteration 1 of 2" in out
+    code, out, err = command(*command.train_args(output="fresh"))  # it failed before its first checkpoint
+    assert code == 0, err
+    assert "Resuming" not in out
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_image_that_does_not_open(command: Any, workers: int) -> None:
     images = command.folder / "images"

@@ -336,3 +336,22 @@ def test_inference_loader_gives_everything_once_in_order(records: list[Any], wor
     with pytest.raises(DatasetError, match=r"^image '3.png' is truncated$"):
         list(InferenceLoader(records, fail_at_3, num_workers=workers))
     assert list(InferenceLoader([], None)) == []
+
+
+def test_one_batch_by_its_number_leaves_the_place(records: list[dict[str, Any]]) -> None:
+    loader = train_loader(records)
+    batches = [content(next(loader)) for _ in range(3)]
+    generators = torch.get_rng_state(), random.getstate()
+    assert [content(loader.batch(number)) for number in (2, 0, 1)] == [batches[2], batches[0], batches[1]]
+    assert loader.position == 3
+    assert torch.equal(torch.get_rng_state(), generators[0]) and random.getstate() == generators[1]
+    parts = [train_loader(records, rank=rank, world_size=2).batch(1) for rank in range(2)]
+    assert content(parts[0]) + content(parts[1]) == batches[1]
+
+
+def test_one_batch_of_an_evaluation(records: list[dict[str, Any]]) -> None:
+    loader = InferenceLoader(records, DatasetMapper(False, augmentations=[], image_format="RGB"), batch_size=5)
+    batches = [content(batch) for batch in loader]
+    assert [content(loader.batch(number)) for number in range(5)] == batches
+    with pytest.raises(IndexError, match="no batch 5: this rank has 5"):
+        loader.batch(5)

@@ -172,6 +172,16 @@ def test_errors_of_the_user_and_exit_codes_come_through(jobs):
 
 
 @pytest.mark.slow
+def test_no_restart_after_bad_input_or_when_saved_for_a_resume(jobs, caplog):
+    with pytest.raises(CheckpointError, match=r"^w\.pth is bad$"):
+        launch(jobs.refused, 2, max_restarts=2)
+    with pytest.raises(SystemExit) as caught:
+        launch(jobs.preempted, 2, max_restarts=2)
+    assert caught.value.code == 75
+    assert "Starting all processes again" not in caplog.text
+
+
+@pytest.mark.slow
 def test_a_restart(jobs, tmp_path, caplog):
     (tmp_path / "marks").mkdir()
     assert launch(jobs.flaky, 2, args=(str(tmp_path / "marks"),), max_restarts=1) == 4
