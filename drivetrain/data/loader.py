@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
@@ -135,6 +137,7 @@ class TrainLoader:
         self._note = None if quarantine is None else quarantine.add
         self._source = SampleSource(dataset, mapper, collate_fn, replace_unreadable=quarantine is not None)
         self._tasks = _Tasks(order, rank, world_size)
+        self._fingerprint = _fingerprint(dataset)
         self._consumed = 0
         self._running = _Running(self._source, self.num_workers, prefetch_factor)
         self._rewind = False
@@ -196,20 +199,21 @@ class TrainLoader:
         self._consumed = int(batch)
         self._rewind = True
 
-    def state_dict(self) -> dict[str, int]:
-        """Where the training stands in its data: equal on all ranks, plain integers."""
-        return {
+    def state_dict(self) -> dict[str, Any]:
+        """Where the training stands in its data: equal on all ranks, plain values."""
+        state: dict[str, Any] = {
             "batches": self._consumed,
             "seed": self.order.seed,
             "batch_size": self.order.batch_size,
             "num_samples": self.order.num_samples,
         }
+        return {**state, "fingerprint": self._fingerprint} if self._fingerprint else state
 
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken, on any number of ranks and workers, under the seed of that run.
 
-        With another batch size, continues after as many samples as were seen. If the dataset has changed in size, the
-        order cannot be continued exactly, which is logged.
+        With another batch size, continues after as many samples as were seen. If the dataset has changed, the order
+        cannot be continued exactly, which is logged; where its files lie does not matter.
 
         Raises:
             CheckpointError: the state is not one of a loader.
@@ -226,6 +230,11 @@ class TrainLoader:
                 "images does not continue exactly",
                 num_samples,
                 self.order.num_samples,
+            )
+        elif state.get("fingerprint", self._fingerprint) != self._fingerprint:
+            logging.getLogger(__name__).warning(
+                "the training dataset has as many images as when the checkpoint was written, but other ones, or in "
+                "another order, or with other annotations"
             )
         if seed != self.order.seed:
             self._tasks.order = self.order.with_seed(seed)
@@ -302,6 +311,14 @@ class InferenceLoader(DataLoader[Any]):
             yield from map(unwrapped, pool)
         finally:
             stop()
+
+
+def _fingerprint(dataset: Any) -> str:
+    """A digest of sizes and numbers of objects of all records; "" for a dataset that has no arrays of them."""
+    columns = [getattr(dataset, name, None) for name in ("widths", "heights", "num_objects")]
+    if any(column is None for column in columns):
+        return ""
+    return hashlib.sha256(b"".join(np.asarray(column, dtype=np.int64).tobytes() for column in columns)).hexdigest()[:16]
 
 
 def check_num_workers(num_workers: int) -> int:

@@ -75,7 +75,7 @@ def restore(trainer: SimpleTrainer, state: Mapping[str, Any]) -> None:
     if "non_finite" in state:
         trainer._guard.load_state_dict(state["non_finite"])
     if "data_loader" in state and callable(load := getattr(trainer.data_loader, "load_state_dict", None)):
-        trainer._data_iterator = None
+        trainer.__dict__.pop("_data_loader_iter", None)
         load(state["data_loader"])
     trainer._restored_events = state.get("events")
     if generators := state.get("rng"):

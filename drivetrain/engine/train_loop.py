@@ -18,6 +18,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import cached_property
 from math import isfinite
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
@@ -70,8 +71,6 @@ class TrainerBase:
     def register_hooks(self, hooks: Sequence[HookBase | None]) -> None:
         """Append hooks, called in the order of registration; None is left out, what is no hook a TrainingError."""
         self._hooks.register(hooks, self)
-
-    # The loop
 
     def train(self, start_iter: int, max_iter: int) -> None:
         """Run iterations ``start_iter`` to ``max_iter - 1``.
@@ -151,8 +150,6 @@ class TrainerBase:
         """One iteration; subclasses define it."""
         raise NotImplementedError(f"{type(self).__name__} has no run_step")
 
-    # State
-
     def state_dict(self) -> dict[str, Any]:
         """``iteration`` (the last finished one, from 0; -1 before the first) and the hooks' states."""
         state: dict[str, Any] = {"iteration": self._finished_iteration()}
@@ -185,6 +182,7 @@ class SimpleTrainer(TrainerBase):
         non_finite: ``"raise"``, ``"skip"`` or ``"rewind"``, see :class:`FiniteGuard`; the last one needs an
             attribute ``checkpointer``.
         channels_last, compile: how the model computes, see :func:`drivetrain.runtime.compute.prepare_model`.
+        oom_retry: make a batch that runs out of memory again in parts, see :func:`drivetrain.engine.memory.recover`.
         metric_period: with several ranks or an accelerator, the iterations between two readings of the device.
         bad_batches: saves the batches of steps whose loss or gradient is not finite, to be replayed.
     """
@@ -206,6 +204,7 @@ class SimpleTrainer(TrainerBase):
         non_finite: NonFinitePolicy = "raise",
         channels_last: bool = False,
         compile: bool | str | Mapping[str, Any] = False,
+        oom_retry: bool = False,
         metric_period: int = 20,
         bad_batches: BadBatchWriter | None = None,
     ) -> None:
@@ -224,6 +223,7 @@ class SimpleTrainer(TrainerBase):
         self.zero_grad_before_forward = zero_grad_before_forward
         self.async_write_metrics = async_write_metrics
         self.accumulate = accumulate
+        self.oom_retry = oom_retry
         self.clip_gradients = clip_gradients
         self.metric_period = metric_period
         self.bad_batches = bad_batches
@@ -231,26 +231,17 @@ class SimpleTrainer(TrainerBase):
         self._numerics = build_precision(precision, device)
         self._guard = FiniteGuard(non_finite, distributed=world_size() > 1, memory=metric_period, device=device)
         self._recorder = LossRecorder(self._guard, world_size())
-        self._data_iterator: Iterator[Any] | None = None
 
-    @property
+    @cached_property
     def _data_loader_iter(self) -> Iterator[Any]:
-        """The running iterator over the loader, made when first asked for."""
-        if self._data_iterator is None:
-            self._data_iterator = iter(self.data_loader)
-        return self._data_iterator
-
-    @_data_loader_iter.setter
-    def _data_loader_iter(self, iterator: Iterator[Any]) -> None:
-        self._data_iterator = iterator
+        """The running iterator over the loader, made when first asked for; another one may be assigned."""
+        return iter(self.data_loader)
 
     def reset_data_loader(self, data_loader_builder: Callable[[], Iterable[Any]]) -> None:
         """Replace the loader by what ``data_loader_builder()`` returns; the old one is freed first."""
-        self._data_iterator = None
+        self.__dict__.pop("_data_loader_iter", None)
         self.data_loader = ()
         self.data_loader = data_loader_builder()
-
-    # The step
 
     def train(self, start_iter: int, max_iter: int) -> None:
         """Run iterations ``start_iter`` to ``max_iter - 1``; see :meth:`TrainerBase.train`."""
@@ -276,20 +267,16 @@ class SimpleTrainer(TrainerBase):
             self.optimizer.zero_grad()
         self._guard.begin(self.iter, self.data_loader, self.model)
         losses: dict[str, torch.Tensor] = {}
-        data_time = 0.0
-        finite = True
+        data_time, finite = 0.0, True
         for index in range(self.accumulate):
             batch, waited = self.fetch()
             data_time += waited
-            with self._synchronization(index):
-                loss_dict = self.forward(batch)
-                total = self.total_loss(loss_dict)
-                if index == 0 and not self.zero_grad_before_forward:
-                    self.optimizer.zero_grad()
-                if not self._guard.on_host(total):
-                    self.backward(total, self._guard.seed(total, self.iter))
-                elif finite := finite and isfinite(total.item()):
-                    self.backward(total)
+            try:
+                loss_dict, finite = self.micro_step(batch, index, finite)
+            except torch.OutOfMemoryError as error:
+                from .memory import recover
+
+                loss_dict, finite = recover(self, batch, index, finite, error)
             losses = loss_dict if self.accumulate == 1 else mean_losses(losses, loss_dict, self.accumulate)
         if finite:
             self.after_backward()
@@ -298,6 +285,19 @@ class SimpleTrainer(TrainerBase):
         if not finite:
             self._guard.put_back_buffers()
             self.bad_step(1, self.iter, {name: value.item() for name, value in losses.items()}, batch)
+
+    def micro_step(self, batch: Any, index: int, finite: bool) -> tuple[dict[str, torch.Tensor], bool]:
+        """Forward and backward of one of an iteration's batches: its losses, and whether all were finite so far."""
+        with self._synchronization(index):
+            losses = self.forward(batch)
+            total = self.total_loss(losses)
+            if index == 0 and not self.zero_grad_before_forward:
+                self.optimizer.zero_grad()
+            if not self._guard.on_host(total):
+                self.backward(total, self._guard.seed(total, self.iter))
+            elif finite := finite and isfinite(total.item()):
+                self.backward(total)
+        return losses, finite
 
     def fetch(self) -> tuple[Any, float]:
         """The next batch, and the seconds spent waiting for it."""

@@ -22,6 +22,7 @@ from PIL import Image
 from drivetrain.data.loader import InferenceLoader, TrainLoader
 from drivetrain.data.mapper import DatasetMapper
 from drivetrain.data.order import GlobalOrder
+from drivetrain.data.store import RecordStore
 from drivetrain.data.transforms import ColorJitter, RandomCrop, RandomFlip, ResizeShortestEdge
 from drivetrain.errors import CheckpointError, ConfigError, DatasetError
 from drivetrain.structures import BoxMode
@@ -286,6 +287,7 @@ SCRIPT = """
 import os, signal, sys
 from drivetrain.data.loader import InferenceLoader, TrainLoader
 from drivetrain.data.order import GlobalOrder
+from drivetrain.data.store import RecordStore
 
 train = TrainLoader(list(range(9)), GlobalOrder(9, 3, 0), lambda record: os.getpid(), num_workers=1)
 test = iter(InferenceLoader(list(range(9)), lambda record: os.getpid(), num_workers=1))
@@ -351,7 +353,25 @@ def test_one_batch_by_its_number_leaves_the_place(records: list[dict[str, Any]])
 
 def test_one_batch_of_an_evaluation(records: list[dict[str, Any]]) -> None:
     loader = InferenceLoader(records, DatasetMapper(False, augmentations=[], image_format="RGB"), batch_size=5)
-    batches = [content(batch) for batch in loader]
-    assert [content(loader.batch(number)) for number in range(5)] == batches
+
+    def pixels(batch: list[dict[str, Any]]) -> list[bytes]:
+        return [item["image"].numpy().tobytes() for item in batch]
+
+    assert [pixels(loader.batch(number)) for number in range(5)] == [pixels(batch) for batch in loader]
     with pytest.raises(IndexError, match="no batch 5: this rank has 5"):
         loader.batch(5)
+
+
+def test_a_dataset_that_changed_is_said(records: list[dict[str, Any]], caplog: pytest.LogCaptureFixture) -> None:
+    def loader(changed: list[dict[str, Any]]) -> TrainLoader:
+        return TrainLoader(RecordStore.from_records(changed), order(records), mapper())
+
+    state = loader(records).state_dict()
+    moved = [{**record, "file_name": f"elsewhere/{record['image_id']}.png"} for record in records]
+    loader(moved).load_state_dict(state)
+    assert not caplog.text
+    fewer = [{**record, "annotations": record["annotations"][:1]} for record in records]
+    for other in (fewer, records[::-1]):
+        caplog.clear()
+        loader(other).load_state_dict(state)
+        assert "as many images as when the checkpoint was written, but other ones, or in" in caplog.text

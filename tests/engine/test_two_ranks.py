@@ -201,12 +201,36 @@ def a_resumed_training_is_the_uninterrupted_one(rank: int, folder: Path) -> None
     assert not same(run("without", False, 2), whole)  # the negative control
 
 
+def a_rank_that_runs_out_of_memory_makes_its_batch_in_parts(rank: int, folder: Path) -> None:
+    """The other one does not notice: gradients are exchanged once all the same."""
+    ends = []
+    for limit in (9, 2):
+        trainer = build(rank, oom_retry=True)
+        inner = trainer.model.module
+        inner.norm, inner.dropout.p = torch.nn.Identity(), 0.0  # nothing over the batch, no random numbers
+
+        def check(module: Any, inputs: Any, most: int = limit) -> None:
+            if rank == 1 and len(inputs[0]) > most:
+                raise torch.OutOfMemoryError("Tried to allocate 20.00 GiB")
+
+        inner.register_forward_pre_hook(check)
+        trainer.model = torch.nn.parallel.DistributedDataParallel(inner, broadcast_buffers=False)
+        trainer.optimizer = torch.optim.SGD(inner.parameters(), 0.05, 0.9)
+        trainer.train(0, 4)
+        ends.append(parameters(trainer))
+        one, two = on_both(ends[-1])
+        assert same(one, two)
+    for name, value in ends[0].items():
+        torch.testing.assert_close(ends[1][name], value, rtol=1e-5, atol=1e-7)
+
+
 SCENARIOS: list[Callable[[int, Path], None]] = [
     a_bad_step_on_one_rank_changes_no_weight_and_ends_both,
     a_gradient_scaler_keeps_it_out_too,
     skipping_leaves_the_step_out_on_both,
     both_rewind_together,
     a_resumed_training_is_the_uninterrupted_one,
+    a_rank_that_runs_out_of_memory_makes_its_batch_in_parts,
 ]
 
 

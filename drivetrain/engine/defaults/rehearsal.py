@@ -98,7 +98,7 @@ def _step(trainer: DefaultTrainer, storage: EventStorage) -> bool:
         "max_iter": trainer.max_iter,
         "storage": storage,
         "_hook_list": HookList(),
-        "_data_iterator": iter(batches),
+        "_data_loader_iter": iter(batches),
         "_guard": guard,
         "_recorder": LossRecorder(guard, 1),
         "bad_batches": None,

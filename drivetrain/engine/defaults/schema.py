@@ -306,6 +306,7 @@ class Solver:
         "When loss or gradient is NaN or infinite: end, leave the step out, or go back to the last checkpoint and on "
         "with the data after it.",
     )
+    OOM_RETRY: bool = option(False, "Make a batch that runs out of memory again in parts, with the same gradients.")
     EMA: Ema = section(Ema)
 
 

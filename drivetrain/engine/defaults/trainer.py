@@ -130,6 +130,7 @@ class DefaultTrainer(Starting, Parts, _Constructible):
             accumulate=cfg.SOLVER.ACCUMULATE,
             precision=precision_name(cfg, model),
             non_finite=cfg.SOLVER.NON_FINITE,
+            oom_retry=cfg.SOLVER.OOM_RETRY,
             bad_batches=BadBatchWriter(cfg.OUTPUT_DIR, config=cfg.dump()),
         )
         self.cfg = cfg

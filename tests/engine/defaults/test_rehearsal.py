@@ -73,7 +73,7 @@ def everything(trainer: Any) -> dict[str, Any]:
         "gradients": {name: p.grad for name, p in trainer.model.named_parameters()},
         "training": [module.training for module in trainer.model.modules()],
         "notes": (trainer.model.steps, getattr(trainer.model, "last", None)),
-        "place": (trainer.iter, trainer.data_loader.position, trainer._data_iterator),
+        "place": (trainer.iter, trainer.data_loader.position, vars(trainer).get("_data_loader_iter")),
         "rng": capture_rng_state(),
     }
 
