@@ -6,6 +6,8 @@ import logging
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from drivetrain.engine.hook_base import POINTS, HookBase, HookList
 
@@ -73,6 +75,27 @@ def test_every_way_of_removing_and_reordering() -> None:
     assert hooks.after_step == [a.after_step]
     del hooks[0]
     assert hooks.after_step == []
+
+
+@given(
+    kinds=st.lists(st.sampled_from([HookBase, Step, Both]), max_size=6),
+    changes=st.lists(st.tuples(st.sampled_from(["insert", "pop", "swap", "reverse"]), st.integers(0, 7)), max_size=8),
+)
+def test_whatever_was_done_to_the_list_calls_come_in_its_order(kinds: Any, changes: Any) -> None:
+    hooks = HookList([kind() for kind in kinds])
+    for change, place in changes:
+        if change == "insert":
+            hooks.insert(place - 3, Both())
+        elif change == "reverse":
+            hooks.reverse()
+        elif hooks:
+            place %= len(hooks)
+            if change == "pop":
+                hooks.pop(place)
+            else:
+                hooks[place], hooks[0] = hooks[0], hooks[place]
+    assert hooks.after_step == [h.after_step for h in hooks if isinstance(h, Step)]
+    assert hooks.before_step == [h.before_step for h in hooks if isinstance(h, Both)]
 
 
 def test_two_hooks_of_one_class_keep_their_own_state(caplog: pytest.LogCaptureFixture) -> None:

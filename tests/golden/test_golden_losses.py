@@ -1,7 +1,7 @@
 """The first 20 losses of the one-stage models, as they were when they were last looked at.
 
-A change of data order, augmentation, model, loss, optimizer or schedule shows here, whether it was meant or not. When it
-was: ``GOLDEN=update python -m pytest tests/golden`` writes the new values, and the commit says why they changed.
+A change of data order, augmentation, model, loss, optimizer or schedule shows here, whether it was meant or not. When
+it was, ``GOLDEN=update python -m pytest tests/golden`` writes the new values, and the commit says why they changed.
 Two-stage models are left out: which boxes their second stage learns from hangs on the last bit of a score, and so on
 the processor.
 """
