@@ -181,7 +181,8 @@ def check_file_name(name: object, source: str) -> str:
         or not name
         or name in (".", "..")
         or len(name) > 255
-        or any(c in "/\\:" or ord(c) < 32 or ord(c) == 127 for c in name)
+        or not name.isprintable()
+        or any(c in "/\\:" for c in name)
     ):
         raise CheckpointError(f"{source} names {name!r}, which is not a plain file name in the same folder: refused")
     return name

@@ -37,7 +37,7 @@ from drivetrain.errors import CheckpointError, CorruptCheckpointError, OutputErr
 __all__ = ["CheckpointFolder", "iteration_of_name"]
 
 POINTER_NAME = "last_checkpoint"
-_LARGEST_MANIFEST = 64 << 20
+_LARGEST_MANIFEST = 32 << 20
 _logger = logging.getLogger(__name__)
 
 

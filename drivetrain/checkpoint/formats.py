@@ -26,6 +26,8 @@ __all__ = ["check_whole", "checkpoint_writer", "model_state", "read_checkpoint",
 _TENSORS = (torch.Tensor, torch.nn.Parameter)
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.Size, torch.dtype, torch.device)
 _WRAPPERS = ("module.", "_orig_mod.")
+_MOST_VALUES = 10_000_000  # of one file, each counted as often as it is referred to
+_DEEPEST = 100
 
 
 def storable(value: Any, key: str) -> Any:
@@ -86,7 +88,7 @@ def check_whole(path: Path, digests: Iterable[str] = ()) -> None:
             checked, where it has them.
 
     Raises:
-        CorruptCheckpointError: it is not.
+        CorruptCheckpointError: it is not, or unpacks to more than its own size.
         CheckpointError: it is missing or not a file, or the system cannot read it.
     """
     try:
@@ -98,8 +100,7 @@ def check_whole(path: Path, digests: Iterable[str] = ()) -> None:
         expected = set(digests)
         if expected and file_digest(path) not in expected:
             raise CorruptCheckpointError(f"{path} is damaged: its content does not match the digest in the manifest")
-        if not expected:
-            _check_archive(path)
+        _check_archive(path, size, checksums=not expected)
     except FileNotFoundError:
         raise CheckpointError(f"the checkpoint file {path} does not exist{_neighbours(path)}") from None
     except OSError as error:
@@ -130,6 +131,8 @@ def read_checkpoint(path: str | Path, digests: Iterable[str] = ()) -> dict[str, 
     data = _read_torch(path)
     if not isinstance(data, Mapping) or not all(isinstance(key, str) for key in data):
         raise CheckpointError(f"{path} holds a {type(data).__name__}, not a checkpoint (a dict with text keys)")
+    _check_values(data, path)
+    _check_metadata(data.get("metadata", {}), path)
     return dict(data)
 
 
@@ -161,14 +164,19 @@ def model_state(data: Mapping[str, Any], source: str) -> OrderedDict[str, torch.
     return result
 
 
-def _check_archive(path: Path) -> None:
-    """Check the CRC of every record of a zip archive; other files pass, their reader judges them."""
+def _check_archive(path: Path, size: int, *, checksums: bool) -> None:
+    """Check that a zip archive is no bomb, and the CRC of every record; other files pass, their reader judges them."""
     try:
         if not zipfile.is_zipfile(path):
             return
         with zipfile.ZipFile(path) as archive:
-            if not any(record.CRC for record in archive.infolist()):
-                return  # written with PyTorch's checksums switched off
+            records = archive.infolist()
+            if sum(record.file_size for record in records) > size:  # PyTorch compresses nothing
+                raise CorruptCheckpointError(
+                    f"{path} unpacks to more than its own size, as no checkpoint does: refused"
+                )
+            if not checksums or not any(record.CRC for record in records):
+                return  # none where they were switched off in PyTorch
             broken = archive.testzip()
     except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, UnicodeDecodeError) as error:
         raise CorruptCheckpointError(f"{path} is damaged: {error}") from error
@@ -196,6 +204,42 @@ def _read_torch(path: Path) -> Any:
         raise CorruptCheckpointError(
             f"{path} is not a checkpoint, or is truncated or damaged ({type(error).__name__}: {_short(text)})"
         ) from error
+
+
+def _check_values(data: Any, path: Path) -> None:
+    """Refuse a content that holds itself, is very deep, or expands without bound through values referred to twice."""
+    known: dict[int, tuple[int, int]] = {}
+
+    def measure(value: Any) -> tuple[int, int]:
+        """How many values it is, and how deep; what holds itself is too deep."""
+        if not isinstance(value, (dict, list, tuple, set)):
+            return 1, 0
+        if id(value) not in known:
+            known[id(value)] = (0, _DEEPEST)
+            below = [measure(part) for part in (value.values() if isinstance(value, dict) else value)]
+            count, depth = 1 + sum(n for n, _ in below), 1 + max((d for _, d in below), default=0)
+            known[id(value)] = min(count, _MOST_VALUES + 1), min(depth, _DEEPEST + 1)
+        return known[id(value)]
+
+    try:
+        count, depth = measure(data)
+    except RecursionError:
+        depth = _DEEPEST + 1
+    if depth > _DEEPEST or count > _MOST_VALUES:
+        raise CheckpointError(
+            f"{path} holds values that are nested more than {_DEEPEST} deep or refer to each other without end: refused"
+        )
+
+
+def _check_metadata(metadata: Any, path: Path) -> None:
+    """Check the types of what commands read and print."""
+    texts = [metadata.get(key, "") for key in ("config", "channel_order")] if isinstance(metadata, Mapping) else [None]
+    names = metadata.get("class_names", ()) if isinstance(metadata, Mapping) else ()
+    if not isinstance(names, (list, tuple)) or not all(isinstance(text, str) for text in (*texts, *names)):
+        raise CheckpointError(
+            f"{path} has a 'metadata' that no training wrote: it must be a dict with the texts 'config' and "
+            "'channel_order' and the list of texts 'class_names'"
+        )
 
 
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:

@@ -14,6 +14,7 @@ __all__ = ["MANIFEST_NAME", "Entry", "Manifest"]
 
 MANIFEST_NAME = "checkpoints.json"
 _VERSION = 1
+_MOST_ENTRIES = 20_000
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,8 @@ class Manifest:
             raise CorruptCheckpointError(f"{source} is not valid JSON ({error})") from error
         if not isinstance(data, dict) or not isinstance(data.get("checkpoints"), list):
             raise CorruptCheckpointError(f"{source} has no list 'checkpoints'")
+        if len(data["checkpoints"]) > _MOST_ENTRIES:
+            raise CorruptCheckpointError(f"{source} lists more than {_MOST_ENTRIES} checkpoints")
         entries = tuple(Entry.parse(item, source) for item in data["checkpoints"])
         return cls(entries, {k: v for k, v in data.items() if k not in ("checkpoints", "version")})
 
@@ -152,15 +155,15 @@ def _is_texts(value: Any) -> bool:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return type(value) is int and 0 <= value < 1 << 63
 
 
 def _is_iteration(value: Any) -> bool:
-    return value is None or (isinstance(value, int) and not isinstance(value, bool))
+    return value is None or (type(value) is int and abs(value) < 1 << 63)
 
 
 def _is_numbers(value: Any) -> bool:
-    return isinstance(value, dict) and all(type(item) in (int, float) for item in value.values())
+    return isinstance(value, dict) and all(type(item) is float or _is_iteration(item) for item in value.values())
 
 
 def _is_text_map(value: Any) -> bool:

@@ -59,6 +59,7 @@ def run(argv: Sequence[str]) -> int:
         cfg.merge_from_file(args.config_file)
     else:
         cfg, _ = config_of_checkpoint(args.checkpoint, get_cfg())
+        cfg.OUTPUT_DIR = str(Path(args.checkpoint).parent)  # a file does not say where else to write
     cfg.MODEL.WEIGHTS = args.checkpoint
     apply_datasets(cfg, args)
     cfg.merge_from_list(args.opts)

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from drivetrain._version import __version__
 from drivetrain.errors import TrainingError, UserInputError, did_you_mean
 
+from .terminal import printable
+
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
@@ -73,15 +75,20 @@ def _run(argv: Sequence[str] | None) -> int:
     try:
         code = importlib.import_module(f"drivetrain.cli.{command}").run(rest)
     except UserInputError as error:
-        print(f"drivetrain {command}: error: {error}", file=sys.stderr)
+        _print_error(command, error)
         return 2
     except TrainingError as error:  # its traceback is in the log
-        print(f"drivetrain {command}: error: {error}", file=sys.stderr)
+        _print_error(command, error)
         return 1
     except KeyboardInterrupt:
         print(f"\ndrivetrain {command}: interrupted", file=sys.stderr)
         return 130
     return int(code)
+
+
+def _print_error(command: str, error: Exception) -> None:
+    """One sentence, or a list of them; names in it may come out of files."""
+    print(printable(f"drivetrain {command}: error: {error}", keep="\n\t"), file=sys.stderr)
 
 
 if __name__ == "__main__":

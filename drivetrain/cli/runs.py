@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,10 @@ from drivetrain.engine.defaults.arguments import Parser
 from drivetrain.errors import CheckpointError
 
 from .options import help_formatter
+from .terminal import printable
 
 if TYPE_CHECKING:
-    from drivetrain.checkpoint import CheckpointFolder
+    from drivetrain.checkpoint import CheckpointFolder, Entry
 
 __all__ = ["checkpoints", "run"]
 
@@ -78,10 +79,11 @@ def checkpoints(folder: str | Path, *, verify: bool = True) -> list[dict[str, An
         raise CheckpointError(f"the folder {path} {what}: give the output folder of a training")
     place = CheckpointFolder(path)
     aside = sorted(p.name for p in path.iterdir() if ".pth.corrupt" in p.name)
-    listed = [entry.file for entry in place.manifest().entries if not entry.pending]
-    names = dict.fromkeys([*listed, *place.files()])
-    rows = [_row(place, name, verify) for name in names if not _replaced_by(name, path, aside)]
-    rows += [_row(place, name, verify=False, set_aside=True) for name in aside]
+    manifest = place.manifest()
+    entries = {entry.file: entry for entry in manifest.entries}  # of two for one file, the later one
+    names = dict.fromkeys([*(entry.file for entry in manifest.entries if not entry.pending), *place.files()])
+    rows = [_row(place, entries, name, verify) for name in names if not _replaced_by(name, path, aside)]
+    rows += [_row(place, entries, name, verify=False, set_aside=True) for name in aside]
     if not rows:
         raise CheckpointError(f"the folder {path} has no checkpoints: give the output folder of a training")
     return sorted(rows, key=lambda row: (row["iteration"] is None, row["iteration"] or 0))
@@ -92,10 +94,15 @@ def _replaced_by(name: str, path: Path, aside: Sequence[str]) -> bool:
     return not (path / name).exists() and any(other.startswith(f"{name}.corrupt") for other in aside)
 
 
-def _row(place: CheckpointFolder, name: str, verify: bool, set_aside: bool = False) -> dict[str, Any]:
+def _row(
+    place: CheckpointFolder, entries: Mapping[str, Entry], name: str, verify: bool, set_aside: bool = False
+) -> dict[str, Any]:
+    from drivetrain.checkpoint.folder import iteration_of_name
+
     file = name.partition(".corrupt")[0]
     path = place.path / name
-    entry = next(reversed(place.manifest().find(file)), None)
+    entry = entries.get(file)
+    iteration = entry.iteration if entry else None
     state, problem = ("not verified", "")
     if set_aside:
         state, problem = "set aside", "found damaged by a resume"
@@ -106,7 +113,7 @@ def _row(place: CheckpointFolder, name: str, verify: bool, set_aside: bool = Fal
     return {
         "file": name,
         "roles": list(entry.roles) if entry and not set_aside else [],
-        "iteration": place.iteration(file),
+        "iteration": iteration_of_name(file) if iteration is None else iteration,
         "metric": dict(entry.metric) if entry else {},
         "bytes": path.stat().st_size if path.exists() else None,
         "time": entry.time if entry else "",
@@ -142,17 +149,12 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
             row["time"].replace("T", " ").replace("+00:00", " UTC"),
         )
         state = Text(row["state"], style=colours.get(row["state"], ""))
-        table.add_row(*(Text(_printable(cell)) for cell in cells), state)
+        table.add_row(*(Text(printable(cell)) for cell in cells), state)
     console = Console(width=140, soft_wrap=False)
     console.print(table)
     for row in rows:
         if row["state"] == "damaged":
-            console.print(Text(_printable(row["problem"]), style="red"))
-
-
-def _printable(text: str) -> str:
-    """The text with control characters escaped: names come out of files."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+            console.print(Text(printable(row["problem"]), style="red"))
 
 
 def _size(count: int) -> str:

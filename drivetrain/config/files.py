@@ -17,6 +17,8 @@ from .yaml_text import Located, parse_yaml
 __all__ = ["BASE_KEY", "Layer", "load_yaml_with_base", "read_layers", "unlocated"]
 
 BASE_KEY = "_BASE_"
+_LARGEST_FILE = 4 << 20  # bytes; parse_yaml has a limit of characters
+_MOST_FILES = 100  # of one config, each counted as often as it is named
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,10 @@ def read_layers(path: str | os.PathLike[str], problems: Problems) -> list[Layer]
     are noted in ``problems``.
 
     Raises:
-        ConfigError: a file is missing, unreadable or not YAML; bases go in a circle or are not local files.
+        ConfigError: a file is missing, unreadable, far too large or not YAML; bases go in a circle, are not local
+            files or are far too many.
     """
-    return _read(Path(os.path.expanduser(os.fspath(path))), problems, ())
+    return _Chain(problems).read(Path(os.path.expanduser(os.fspath(path))), ())
 
 
 def load_yaml_with_base(path: str | os.PathLike[str], allow_unsafe: bool = False) -> dict[str, Any]:
@@ -70,22 +73,41 @@ def unlocated(value: Any) -> Any:
     return value
 
 
-def _read(path: Path, problems: Problems, above: tuple[Path, ...], origin: str = "") -> list[Layer]:
-    resolved = path.resolve()
-    if resolved in above:
-        circle = " -> ".join(str(p.name) for p in (*above[above.index(resolved) :], resolved))
-        raise ConfigError(f"{above[-1]}: {BASE_KEY} goes in a circle ({circle}); remove one of these bases")
-    document = parse_yaml(_text_of(path, origin), str(path))
-    if not isinstance(document.data, Located):
-        found = shown(unlocated(document.data))
-        raise ConfigError(f"{path}: a config file holds keys and values (SOLVER: ...), not {found}")
-    for line, key, text in document.problems:
-        problems.add(f"{path}:{line}:", key_text([key]), text)
-    layer = Layer(str(path), document.data)
-    bases, origin = _bases_of(layer), layer.origin(layer.data, BASE_KEY)
-    layer.data.pop(BASE_KEY, None)
-    below = [_read(base, problems, (*above, resolved), f"{origin} {BASE_KEY}: ") for base in bases]
-    return [*chain.from_iterable(below), layer]
+class _Chain:
+    """Reads a file and its bases, with a bound on how many."""
+
+    def __init__(self, problems: Problems) -> None:
+        self._problems = problems
+        self._count = 0
+
+    def read(self, path: Path, above: tuple[Path, ...], origin: str = "") -> list[Layer]:
+        """The layers of ``path``, bases first; ``above`` are the files that led here, ``origin`` is who names it."""
+        self._count += 1
+        if self._count > _MOST_FILES:
+            raise ConfigError(f"{above[0]}: {BASE_KEY} leads to more than {_MOST_FILES} files, which no config needs")
+        resolved = _resolved(path, origin)
+        if resolved in above:
+            circle = " -> ".join(str(p.name) for p in (*above[above.index(resolved) :], resolved))
+            raise ConfigError(f"{above[-1]}: {BASE_KEY} goes in a circle ({circle}); remove one of these bases")
+        document = parse_yaml(_text_of(path, origin), str(path))
+        if not isinstance(document.data, Located):
+            found = shown(unlocated(document.data))
+            raise ConfigError(f"{path}: a config file holds keys and values (SOLVER: ...), not {found}")
+        for line, key, text in document.problems:
+            self._problems.add(f"{path}:{line}:", key_text([key]), text)
+        layer = Layer(str(path), document.data)
+        bases, origin = _bases_of(layer), layer.origin(layer.data, BASE_KEY)
+        layer.data.pop(BASE_KEY, None)
+        below = [self.read(base, (*above, resolved), f"{origin} {BASE_KEY}: ") for base in bases]
+        return [*chain.from_iterable(below), layer]
+
+
+def _resolved(path: Path, origin: str) -> Path:
+    """The file itself, for comparing."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # RuntimeError until Python 3.12
+        raise ConfigError(f"{origin}config file {path} cannot be read: its links go in a circle") from None
 
 
 def _bases_of(layer: Layer) -> list[Path]:
@@ -95,6 +117,8 @@ def _bases_of(layer: Layer) -> list[Path]:
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) and name for name in names):
         raise ConfigError(f"{origin} {BASE_KEY} must be a file name or a list of them, received {shown(given)}")
     for name in names:
+        if not name.isprintable() or len(name) > 1000:  # no path that anyone typed; NUL is none at all
+            raise ConfigError(f"{origin} {BASE_KEY} must be a file name, received {shown(name)}")
         if "://" in name:
             raise ConfigError(f"{origin} {BASE_KEY} must be a local file, received {shown(name)}; download it first")
     return [Path(layer.name).parent / os.path.expanduser(name) for name in names]
@@ -102,7 +126,11 @@ def _bases_of(layer: Layer) -> list[Path]:
 
 def _text_of(path: Path, origin: str) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with open(path, "rb") as file:
+            content = file.read(_LARGEST_FILE + 1)
+        if len(content) > _LARGEST_FILE:
+            raise ConfigError(f"{origin}config file {path} has more than {_LARGEST_FILE} bytes, which no config needs")
+        return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except FileNotFoundError:
         raise ConfigError(f"{origin}config file {path} does not exist{_similar(path)}") from None
     except IsADirectoryError:

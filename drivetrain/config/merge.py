@@ -20,6 +20,7 @@ from .yaml_text import Located, parse_value
 __all__ = ["Merge"]
 
 Path = tuple[str, ...]
+_DEEPEST = 40  # parts of a key
 
 
 class Merge:
@@ -92,6 +93,8 @@ class Merge:
     def _add_override(self, key: str, value: Any) -> None:
         where = "override"
         path = tuple(key.split("."))
+        if len(path) > _DEEPEST:
+            return self.problems.add(where, key_text(path), f"has more than {_DEEPEST} parts, which no key has")
         node: Any = self._draft
         for depth, part in enumerate(path[:-1]):
             if node.get(part) is None and node.is_new_allowed():
@@ -131,7 +134,7 @@ class Merge:
 
     def _add_unknown(self, where: str, path: tuple[Any, ...], value: Any) -> None:
         full = self._full(path)
-        hint = suggest(full, self._known())
+        hint = "" if self.problems.is_full else suggest(full, self._known())
         self.problems.add(where, full, f"(= {shown(unlocated(value))}) is not a config key{hint}", unknown=True)
 
     def _known(self) -> list[str]:

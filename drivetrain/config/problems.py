@@ -11,6 +11,10 @@ from drivetrain.errors import ConfigError, UnknownKeyError
 __all__ = ["Problems", "key_text", "suggest"]
 
 
+_MOST_SHOWN = 30
+_LONGEST_PART = 80
+
+
 @dataclass
 class Problems:
     """A growing list of mistakes."""
@@ -42,13 +46,25 @@ class Problems:
         error = UnknownKeyError if self.unknown == len(self.lines) else ConfigError
         if len(self.lines) == 1:
             raise error(self.lines[0])
-        raise error("\n  ".join([f"{len(self.lines)} mistakes in the config:", *self.lines]))
+        more = len(self.lines) - _MOST_SHOWN
+        shown = [*self.lines[:_MOST_SHOWN], *([f"and {more} more"] if more > 0 else [])]
+        raise error("\n  ".join([f"{len(self.lines)} mistakes in the config:", *shown]))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether further mistakes would not be shown, so that no hint has to be looked for."""
+        return len(self.lines) >= _MOST_SHOWN
 
 
 def key_text(path: Iterable[object]) -> str:
-    """A key as a message shows it: its parts joined by dots, unprintable characters escaped."""
+    """A key as a message shows it: its parts joined by dots, long ones cut, unprintable characters escaped."""
     parts = [str(part) for part in path]
-    return ".".join(part if part.isprintable() and part else repr(part) for part in parts)
+    text = ".".join(_cut(part) if part.isprintable() and part else repr(_cut(part)) for part in parts)
+    return text if len(text) <= 5 * _LONGEST_PART else f"{text[: 5 * _LONGEST_PART]}..."
+
+
+def _cut(part: str) -> str:
+    return part if len(part) <= _LONGEST_PART else f"{part[:_LONGEST_PART]}..."
 
 
 def suggest(key: str, known: Iterable[str]) -> str:

@@ -8,7 +8,6 @@ written as text.
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import os
 from types import NoneType, UnionType
@@ -84,7 +83,10 @@ def type_text(kind: Any) -> str:
 
 def shown(value: Any) -> str:
     """``value`` as a message shows it: its repr, cut to a readable length."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python does not print integers of thousands of digits
+        return f"a {type(value).__name__} too long to show"
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
@@ -137,10 +139,9 @@ def _literal(text: str, kind: type) -> Any:
             return float(text)
         except ValueError:
             return text
-    try:
-        return ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return text
+    from .yaml_text import python_literal
+
+    return python_literal(text.strip(), text)
 
 
 def _to_union(value: Any, kind: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -138,6 +139,14 @@ class _ConsoleHandler(logging.StreamHandler[TextIO]):
 
     def __init__(self) -> None:
         logging.Handler.__init__(self, logging.DEBUG)
+        self._failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say once that the console is gone (a closed pipe), instead of a traceback for each line."""
+        if not self._failed:
+            self._failed = True
+            with contextlib.suppress(OSError, ValueError):
+                print(f"cannot write log lines to the console: {sys.exc_info()[1]}", file=sys.stderr)
 
     @property
     def stream(self) -> TextIO:  # type: ignore[override]

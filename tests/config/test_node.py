@@ -45,7 +45,7 @@ def make() -> CfgNode:
     return CfgNode.from_schema(Root)
 
 
-text = st.text(st.characters(exclude_categories=["Cs"]), max_size=15)
+text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=15)
 names = st.text("abcXYZ_09.- é\n", min_size=1, max_size=8)
 finite = st.floats(allow_nan=False)
 anything = st.recursive(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from drivetrain.config.yaml_text import dump_yaml, parse_value, parse_yaml
 from drivetrain.errors import ConfigError
 
-words = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | words
 data = st.recursive(leaves, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(words, inner, max_size=4))
 

@@ -52,6 +52,7 @@ HOOKS: dict[str, Make] = {
     "Watchdog": lambda t, d: hooks.Watchdog(timeout=600),
 }
 WRITERS: dict[str, Callable[[Path], Any]] = {
+    "BackgroundWriter": lambda d: writers.BackgroundWriter(writers.TensorboardXWriter(str(d)), pictures=True),
     "CommonMetricPrinter": lambda d: writers.CommonMetricPrinter(6),
     "JSONWriter": lambda d: writers.JSONWriter(str(d / "metrics.json")),
     "ProgressBar": lambda d: writers.ProgressBar(6),

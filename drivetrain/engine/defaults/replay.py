@@ -66,6 +66,7 @@ def replay(path: str | Path, model: nn.Module | None = None, *, device: str = "c
     data = read_checkpoint(path)
     if missing := [key for key in _KEYS if key not in data]:
         raise CheckpointError(f"{path} is no saved batch (it lacks {', '.join(missing)}): give a bad_batch_*.pt")
+    _check(data, str(path))
     batches = [from_plain(batch) for batch in data["batches"]]
     if not batches:
         raise CheckpointError(
@@ -75,7 +76,13 @@ def replay(path: str | Path, model: nn.Module | None = None, *, device: str = "c
     model = _model(data, str(path), device) if model is None else model
     load_weights(model, data["model"], source=str(path))
     largest = _largest(model)
-    losses, module = _step(model, batches, data)
+    try:
+        losses, module = _step(model, batches, data)
+    except (TypeError, ValueError, RuntimeError, LookupError, AttributeError) as error:
+        raise CheckpointError(
+            f"the step in {path} cannot be made again with this model "
+            f"({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+        ) from error
     bad = (n for n, p in model.named_parameters() if p.grad is not None and not torch.isfinite(p.grad).all())
     return Replay(
         iteration=data["iteration"],
@@ -87,6 +94,25 @@ def replay(path: str | Path, model: nn.Module | None = None, *, device: str = "c
         gradients=tuple(bad),
         images=tuple(_one_by_one(model, batches, data)),
     )
+
+
+def _check(data: Mapping[str, Any], path: str) -> None:
+    """Refuse values of other types than BadBatchWriter writes."""
+    types = {
+        "iteration": int,
+        "weights_iteration": int,
+        "losses": dict,
+        "batches": list,
+        "config": str,
+        "precision": str,
+    }
+    bad = [key for key, kind in types.items() if not isinstance(data[key], kind)]
+    if not isinstance(data["rng"], (torch.Tensor, type(None))):
+        bad.append("rng")
+    if isinstance(data["losses"], dict) and not all(isinstance(v, (int, float)) for v in data["losses"].values()):
+        bad.append("losses")
+    if bad:
+        raise CheckpointError(f"{path} was not written by a training: {', '.join(bad)} is of another type than there")
 
 
 def _model(data: Mapping[str, Any], path: str, device: str) -> nn.Module:
@@ -202,10 +228,10 @@ def from_plain(value: Any) -> Any:
     if value.keys() != {"object", "state"}:
         return {key: from_plain(item) for key, item in value.items()}
     name, state = str(value["object"]), from_plain(value["state"])
-    if name == "numpy":
+    if name == "numpy" and isinstance(state, torch.Tensor):
         return state.numpy()
     cls = _structures().get(name)
-    if cls is None:
+    if cls is None or not isinstance(state, dict):
         raise CheckpointError(f"the batch holds a {name}, which is none of drivetrain.structures: refused")
     made: Any = object.__new__(cls)
     for key, item in state.items():

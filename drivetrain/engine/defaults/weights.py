@@ -7,7 +7,7 @@ import torch
 from drivetrain.checkpoint import DetectionCheckpointer, read_checkpoint
 from drivetrain.config import CfgNode
 from drivetrain.engine.hooks import EMA
-from drivetrain.errors import CheckpointError
+from drivetrain.errors import CheckpointError, ConfigError
 
 __all__ = ["config_from_text", "config_of_checkpoint", "load_for_inference"]
 
@@ -26,8 +26,9 @@ def load_for_inference(model: torch.nn.Module, path: str) -> dict[str, object]:
         CheckpointError: the file is missing, damaged or of another model.
     """
     rest = DetectionCheckpointer(model).load(path, checkpointables=[])
-    hooks = rest.get("trainer", {}).get("hooks", {})
-    if "EMA" in hooks:
+    trainer = rest.get("trainer")
+    hooks = trainer.get("hooks") if isinstance(trainer, dict) else None
+    if isinstance(hooks, dict) and "EMA" in hooks:
         EMA.load_average(model, hooks["EMA"])
     return dict(rest.get("metadata", {}))
 
@@ -46,7 +47,11 @@ def config_of_checkpoint(path: str, base: CfgNode) -> tuple[CfgNode, list[str]]:
     text = metadata.get("config", "")
     if not text:
         raise CheckpointError(f"{path} holds no config, for it was not saved by a DefaultTrainer: give one as well")
-    return config_from_text(text, base), list(metadata.get("class_names", []))
+    try:
+        cfg = config_from_text(text, base)
+    except ConfigError as error:
+        raise CheckpointError(f"the config in {path} cannot be used: {error}") from error
+    return cfg, list(metadata.get("class_names", []))
 
 
 def config_from_text(text: str, base: CfgNode) -> CfgNode:

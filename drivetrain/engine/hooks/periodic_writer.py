@@ -57,7 +57,9 @@ class PeriodicWriter(HookBase):
     def _attempt(self, call: Callable[[], object]) -> None:
         try:
             call()
-        except Exception:
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # asyncio.CancelledError of a tracker, for example
             name = type(getattr(call, "__self__", call)).__name__
             self._failures[name] = self._failures.get(name, 0) + 1
             if self._failures[name] == 1:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from drivetrain import attach
 
 if TYPE_CHECKING:
+    from .background import BackgroundWriter as BackgroundWriter
     from .base import EventWriter as EventWriter
     from .base import FailSafeWriter as FailSafeWriter
     from .console import CommonMetricPrinter as CommonMetricPrinter
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from .tensorboard import TensorboardXWriter as TensorboardXWriter
 
 __all__ = [
+    "BackgroundWriter",
     "CommonMetricPrinter",
     "EventWriter",
     "FailSafeWriter",
@@ -37,6 +39,7 @@ __all__ = [
 __getattr__, __dir__ = attach(
     __name__,
     {
+        "BackgroundWriter": "background",
         "CommonMetricPrinter": "console",
         "EventWriter": "base",
         "FailSafeWriter": "base",

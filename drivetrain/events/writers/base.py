@@ -50,7 +50,7 @@ class FailSafeWriter(EventWriter):
         """Write what is new in ``storage``; may raise anything."""
         raise NotImplementedError(f"{type(self).__name__} does not define write_events()")
 
-    def note_failure(self, error: Exception) -> None:
+    def note_failure(self, error: BaseException) -> None:
         """Count a failure, and log it if it is the first."""
         self.failures += 1
         if self.failures == 1:

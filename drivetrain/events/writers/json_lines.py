@@ -10,11 +10,12 @@ import weakref
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from drivetrain.errors import OutputError
 from drivetrain.events.storage import EventStorage
 
+from .append_file import AppendFile
 from .base import FailSafeWriter
 from .fresh import FreshScalars, is_evaluation
 
@@ -58,7 +59,7 @@ class JSONWriter(FailSafeWriter):
         self._path = Path(json_file)
         self._fresh = FreshScalars(window_size)
         self._waiting: deque[_Line] = deque(maxlen=_MAX_QUEUE)
-        self._file: BinaryIO | None = None
+        self._file: AppendFile | None = None
         self._found = _Found()
         self._storage: weakref.ref[EventStorage] | None = None
         try:
@@ -97,7 +98,7 @@ class JSONWriter(FailSafeWriter):
             self._found = _make_fit(self._path, storage.start_iter)
             self._waiting.extendleft(_restored_evaluations(storage))
             self._storage = weakref.ref(storage)
-        self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115 - stays open until close()
+        self._file = AppendFile(self._path, new=False)
 
     def _append_waiting(self) -> None:
         """Append the waiting lines whole, or leave the file as it was and them waiting."""
@@ -107,7 +108,7 @@ class JSONWriter(FailSafeWriter):
             data += line.encode(found.written)
             found.note(line.scalars, line.iteration)
         if data and self._file is not None:
-            _append(self._file, data)
+            self._file.append(data)
         self._found = found
         self._waiting.clear()
 
@@ -216,16 +217,4 @@ def _replace(path: Path, lines: list[bytes]) -> None:
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
-        raise
-
-
-def _append(file: BinaryIO, data: bytes) -> None:
-    """Append all of ``data`` to an unbuffered file, or nothing of it and raise OSError."""
-    end = file.seek(0, os.SEEK_END)
-    left = memoryview(data)
-    try:
-        while left:
-            left = left[file.write(left) :]
-    except OSError:
-        file.truncate(end)
         raise

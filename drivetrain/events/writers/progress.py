@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import logging
 import math
 import random
@@ -10,8 +11,8 @@ import sys
 import time
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TextIO
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from drivetrain.events.storage import EventStorage
 
@@ -48,6 +49,8 @@ class ProgressBar(FailSafeWriter):
             from rich.console import Console
 
             self._console = console or Console()
+        # rich would end the process with SystemExit when the terminal is gone.
+        vars(self._console)["on_broken_pipe"] = _raise_broken_pipe
         self._max_iter = max_iter
         self._window_size = window_size
         self._interval = interval
@@ -72,7 +75,8 @@ class ProgressBar(FailSafeWriter):
                 self._draw(self._display(storage))
         except Exception:
             self._enabled = False
-            self.close()
+            with suppress(Exception):  # the error above is the one to tell
+                self._give_back()
             raise
 
     def _draw(self, display: RenderableType) -> None:
@@ -83,19 +87,27 @@ class ProgressBar(FailSafeWriter):
 
     def close(self) -> None:
         """Leave the last state on the terminal and give the terminal back."""
+        try:
+            self._give_back()
+        except Exception as error:
+            self.note_failure(error)
+
+    def _give_back(self) -> None:
         self._live = None
-        if self._release is not None:
-            self._release()
+        release, self._release = self._release, None
+        if release is not None:
+            release()
 
     def _start(self) -> None:
         from rich.live import Live
 
         outer = sys.stdout, sys.stderr
         self._live = Live(console=self._console, auto_refresh=False, transient=False)
-        self._live.start()
-        redirected = _redirect_handlers(outer)
+        redirected: list[tuple[logging.StreamHandler[TextIO], TextIO]] = []
         # At the latest when the interpreter ends, so that the cursor never stays hidden.
         self._release = weakref.finalize(self, _stop, self._live, redirected)
+        self._live.start()
+        redirected += _redirect_handlers(outer)
 
     def _display(self, storage: EventStorage) -> RenderableType:
         from rich.console import Group
@@ -172,6 +184,10 @@ def _python_random_kept() -> Iterator[None]:
         random.setstate(state)
 
 
+def _raise_broken_pipe() -> NoReturn:
+    raise BrokenPipeError(errno.EPIPE, "the terminal is gone")
+
+
 def _redirect_handlers(
     outer: tuple[TextIO, TextIO],
 ) -> list[tuple[logging.StreamHandler[TextIO], TextIO]]:
@@ -194,6 +210,8 @@ def _redirect_handlers(
 
 def _stop(live: Live, redirected: list[tuple[logging.StreamHandler[TextIO], TextIO]]) -> None:
     """End the display and give log handlers their streams back."""
-    live.stop()
-    for handler, stream in redirected:
-        handler.setStream(stream)
+    try:
+        live.stop()
+    finally:
+        for handler, stream in redirected:
+            handler.setStream(stream)

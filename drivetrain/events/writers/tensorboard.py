@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
+import socket
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from drivetrain.errors import OutputError
 from drivetrain.events.storage import EventStorage
 
+from .append_file import AppendFile
 from .base import FailSafeWriter
 from .fresh import FreshScalars
 
 __all__ = ["TensorboardXWriter"]
+
+_logger = logging.getLogger("drivetrain.events")
+_MOST_WAITING = 32 << 20  # bytes kept while the file cannot be written
 
 
 class TensorboardXWriter(FailSafeWriter):
@@ -18,58 +31,139 @@ class TensorboardXWriter(FailSafeWriter):
 
     The file is made at the first write, since importing tensorboard takes seconds. After a resume, points
     from the storage's start iteration on that the killed run left are hidden (TensorBoard's ``purge_step``).
-    Images and histograms are removed from the storage once they are written.
+    Images and histograms are removed from the storage once they are taken.
+
+    A full disk ends nothing: the file keeps whole records only, up to 32 MiB of them wait for the next write, further
+    ones push out the oldest. (The library's own ``SummaryWriter`` writes in a thread that dies at the first error,
+    with what it was given before.)
 
     Args:
         log_dir: the folder of the event files.
         window_size: smoothed scalars are medians over this many iterations.
-        **kwargs: for ``torch.utils.tensorboard.SummaryWriter``, such as ``flush_secs``.
+        filename_suffix: the end of the file's name.
+        purge_step: hide earlier points from this iteration on; the default is the start iteration of a resumed
+            training.
+        **unused: further arguments of ``torch.utils.tensorboard.SummaryWriter`` (``flush_secs``, ``max_queue``,
+            ``comment``), accepted so that code written for detectron2 runs. A write is in the file when it returns.
 
     Attributes:
-        failures: how many writes failed so far.
+        failures: how many writes, or images and histograms that cannot be shown, failed so far.
+        dropped: how many records were lost because too many waited.
+
+    Raises:
+        OutputError: ``log_dir`` is an address.
     """
 
-    def __init__(self, log_dir: str | os.PathLike[str], window_size: int = 20, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        log_dir: str | os.PathLike[str],
+        window_size: int = 20,
+        *,
+        filename_suffix: str = "",
+        purge_step: int | None = None,
+        **unused: Any,
+    ) -> None:
         super().__init__()
-        self._log_dir = os.fspath(log_dir)
-        self._kwargs = kwargs
+        if "://" in os.fspath(log_dir):
+            raise OutputError(f"{log_dir} is an address: TensorBoard's files are written to a local folder, name one")
+        self.dropped = 0
+        self._folder = Path(log_dir)
+        self._suffix = filename_suffix
+        self._purge_step = purge_step
         self._fresh = FreshScalars(window_size)
-        self._summary: Any = None
+        self._waiting: deque[bytes] = deque()
+        self._storage: weakref.ref[EventStorage] | None = None
+        self._file: AppendFile | None = None
 
     def write_events(self, storage: EventStorage) -> None:
-        """Write what is new; raises what tensorboard raises, after which the next call starts a new file."""
-        scalars = self._fresh.read(storage)
+        """Append what is new; OSError when the file cannot be written, then it waits for the next call."""
         # Taken first: if they cannot be written, they must not pile up in memory.
         images, histograms = storage._vis_data, storage._histograms
         storage.clear_images()
         storage.clear_histograms()
-        try:
-            summary = self._open(storage)
-            for iteration, values in scalars:
-                for name, value in values.items():
-                    summary.add_scalar(name, value, iteration)
-            for name, image, iteration in images:
-                summary.add_image(name, image, iteration)
-            for histogram in histograms:
-                summary.add_histogram_raw(**histogram)
-        except Exception:
-            self._summary = None
-            raise
+        from torch.utils.tensorboard import summary
+
+        self._hide_points_of_a_killed_run(storage)
+        for iteration, values in self._fresh.read(storage):
+            for name, value in values.items():
+                self._add(iteration, summary.scalar, name, value)
+        for name, image, iteration in images:
+            self._add(iteration, summary.image, name, image, dataformats="CHW")
+        for histogram in histograms:
+            tag, iteration = histogram.pop("tag"), histogram.pop("global_step")
+            self._add(iteration, summary.histogram_raw, tag, **histogram)
+        self._append_waiting()
 
     def close(self) -> None:
-        """Flush and close the event file."""
-        summary, self._summary = self._summary, None
-        if summary is None:
+        """Write what waits, if it can be, and close the file."""
+        if self._file is None:
             return
         try:
-            summary.close()
+            self._append_waiting()
+        except OSError as error:
+            self.note_failure(error)
+        finally:
+            file, self._file = self._file, None
+            file.close()
+        if lost := self.dropped + len(self._waiting):
+            _logger.warning("%d records for TensorBoard could not be written to %s", lost, self._folder)
+
+    def _hide_points_of_a_killed_run(self, storage: EventStorage) -> None:
+        if self._storage is not None and self._storage() is storage:
+            return
+        self._storage = weakref.ref(storage)
+        step = storage.start_iter if self._purge_step is None else self._purge_step
+        if step > 0:
+            from tensorboard.compat.proto.event_pb2 import SessionLog
+
+            self._waiting.append(_record(step=step, session_log=SessionLog(status=SessionLog.START)))
+
+    def _add(self, iteration: int, make: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Keep one summary for writing; one that cannot be made (an image of a wrong shape) is counted and left out."""
+        try:
+            record = _record(step=iteration, summary=make(*args, **kwargs))
         except Exception as error:
             self.note_failure(error)
+        else:
+            self._waiting.append(record)
 
-    def _open(self, storage: EventStorage) -> Any:
-        if self._summary is None:
-            from torch.utils.tensorboard import SummaryWriter
+    def _append_waiting(self) -> None:
+        """Append the waiting records whole, or leave the file as it was and them waiting, as many as may."""
+        if not self._waiting:
+            return
+        try:
+            if self._file is None:
+                self._start_file()
+            if self._file is not None:
+                self._file.append(b"".join(self._waiting))
+            self._waiting.clear()
+        finally:
+            size = sum(map(len, self._waiting))
+            while size > _MOST_WAITING:
+                size -= len(self._waiting.popleft())
+                self.dropped += 1
 
-            purge = {"purge_step": storage.start_iter} if storage.start_iter > 0 else {}
-            self._summary = SummaryWriter(self._log_dir, **{**purge, **self._kwargs})
-        return self._summary
+    def _start_file(self) -> None:
+        """Make a file of a new name, with its first record."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        stem = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}"
+        number = 0
+        while (path := self._folder / f"{stem}.{number}{self._suffix}").exists():
+            number += 1
+        file = AppendFile(path)
+        try:
+            file.append(_record(file_version="brain.Event:2"))
+        except BaseException:
+            file.close()
+            raise
+        self._file = file
+
+
+def _record(**fields: Any) -> bytes:
+    """An event of now as a record of an event file."""
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    buffer = io.BytesIO()
+    RecordWriter(buffer).write(Event(wall_time=time.time(), **fields).SerializeToString())
+    return buffer.getvalue()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from drivetrain.errors import OutputError
 from drivetrain.events import EventStorage, TensorboardXWriter
 
 
-def _accumulate(folder: Path) -> object:
+def _accumulate(folder: Path) -> Any:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     accumulator = EventAccumulator(str(folder))
@@ -91,3 +93,66 @@ def test_a_folder_that_cannot_be_made_ends_nothing(tmp_path: Path) -> None:
         writer.write()
         writer.close()
     assert writer.failures == 1
+
+
+def test_one_picture_that_is_none_leaves_the_others_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    writer = TensorboardXWriter(tmp_path)
+    with EventStorage() as storage:
+        storage.put_image("flat", torch.zeros(5, dtype=torch.uint8))
+        storage.put_image("good", torch.zeros(3, 2, 2, dtype=torch.uint8))
+        storage.put_scalar("a", 1.0)
+        writer.write()
+        writer.write()
+    writer.close()
+    events = _accumulate(tmp_path)
+    assert events.Tags()["images"] == ["good"] and events.Tags()["scalars"] == ["a"]
+    assert writer.failures == 1 and len(caplog.records) == 1
+
+
+def test_writing_on_after_a_close_hides_nothing(tmp_path: Path) -> None:
+    writer = TensorboardXWriter(tmp_path)
+    with EventStorage(5) as storage:
+        for storage.iter in (5, 6, 7):
+            storage.put_scalar("a", float(storage.iter))
+            writer.write()
+            writer.close()
+    assert len(list(tmp_path.iterdir())) == 3
+    assert [event.step for event in _accumulate(tmp_path).Scalars("a")] == [5, 6, 7]
+
+
+def test_what_waits_too_long_is_dropped_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("drivetrain.events.writers.tensorboard._MOST_WAITING", 200)
+    (tmp_path / "tb").write_text("no folder")
+    writer = TensorboardXWriter(tmp_path / "tb")
+    with EventStorage() as storage:
+        for storage.iter in range(20):
+            storage.put_scalar("a", 1.0)
+            writer.write()
+        lost = writer.dropped
+        (tmp_path / "tb").unlink()
+        storage.iter = 20
+        storage.put_scalar("a", 1.0)
+        writer.write()
+    writer.close()
+    steps = [event.step for event in _accumulate(tmp_path / "tb").Scalars("a")]
+    assert 0 < lost == writer.dropped < 20
+    assert steps == list(range(lost, 21))
+    assert [r.getMessage() for r in caplog.records][1:] == [
+        f"{lost} records for TensorBoard could not be written to {tmp_path}/tb"
+    ]
+
+
+def test_arguments_of_the_library_and_addresses(tmp_path: Path) -> None:
+    TensorboardXWriter(tmp_path, 20, flush_secs=30, max_queue=5, comment="x")
+    with pytest.raises(OutputError, match="s3://bucket is an address"):
+        TensorboardXWriter("s3://bucket")
+    for writer, value in ((TensorboardXWriter(tmp_path), 1.0), (TensorboardXWriter(tmp_path, purge_step=2), 2.0)):
+        with EventStorage() as storage:
+            for storage.iter in range(4):
+                storage.put_scalar("a", value)
+                writer.write()
+        writer.close()
+    points = [(event.step, event.value) for event in _accumulate(tmp_path).Scalars("a")]
+    assert points == [(0, 1.0), (1, 1.0), (0, 2.0), (1, 2.0), (2, 2.0), (3, 2.0)]
