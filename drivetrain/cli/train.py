@@ -120,6 +120,14 @@ def train(cfg: Any, args: argparse.Namespace, begin: Begin = "load") -> Any:
     Raises:
         UserInputError: the config, a file or a folder is wrong; before iteration 0.
     """
+    from drivetrain.engine.hooks.startup import resumable_startup
+
+    with resumable_startup(cfg.OUTPUT_DIR):  # until the training itself listens to signals
+        return _train_in_folder(cfg, args, begin)
+
+
+def _train_in_folder(cfg: Any, args: argparse.Namespace, begin: Begin) -> Any:
+    """Train; bad input leaves the output folder as it was."""
     from drivetrain.engine.defaults.setup import default_setup
     from drivetrain.runtime import comm
 

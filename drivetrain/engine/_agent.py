@@ -28,7 +28,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.distributed.elastic.agent.server.api import RunResult, WorkerSpec
+from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerSpec
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.rendezvous.api import RendezvousHandler, RendezvousInfo, RendezvousStoreInfo
@@ -42,7 +42,9 @@ __all__ = ["run_processes", "tcp_store"]
 _c10d: Any = dist  # torch does not declare its stores
 _logger = logging.getLogger(__name__)
 
-_FINAL = (2, 75)  # exit codes after which nothing is started again: bad input; saved, to be resumed
+_RESUMABLE = 75  # the exit code of a process that saved to be resumed
+_FINAL = (2, _RESUMABLE)  # those after which nothing is started again; 2 is bad input
+_GRACE = 3.0  # seconds for the others to end by themselves when one has failed
 
 
 def run_processes(
@@ -78,7 +80,8 @@ def run_processes(
             rdzv_handler=meeting,
             max_restarts=max_restarts,
         )
-        agent = LocalElasticAgent(spec, DefaultLogsSpecs(log_dir=folder), start_method="spawn")
+        agent = _Agent(spec, DefaultLogsSpecs(log_dir=folder), start_method="spawn")
+        agent.meeting = meeting
         meeting.agent = agent
         result = _run(agent, meeting)
         if result.is_failed():
@@ -97,6 +100,8 @@ def _run(agent: LocalElasticAgent, meeting: _Meeting) -> RunResult:
         failed = result.is_failed()
         return result
     except SignalException as error:
+        if _RESUMABLE in meeting.exit_codes().values():
+            raise SystemExit(_RESUMABLE) from None
         if error.sigval == signal.SIGINT:
             raise KeyboardInterrupt from None
         raise SystemExit(128 + int(error.sigval)) from None
@@ -106,6 +111,17 @@ def _run(agent: LocalElasticAgent, meeting: _Meeting) -> RunResult:
         ) from error
     finally:
         meeting.leave(failed=failed)
+
+
+class _Agent(LocalElasticAgent):
+    """The agent of torch, except that it does not wait half a minute for processes that one failed process holds up."""
+
+    meeting: _Meeting
+
+    def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
+        self.meeting.end_all_if_one_failed()
+        result: RunResult = super()._monitor_workers(worker_group)
+        return result
 
 
 class _Meeting(RendezvousHandler):
@@ -121,6 +137,7 @@ class _Meeting(RendezvousHandler):
     def __init__(self, store: Any, machine_rank: int, machines: int, folder: Path) -> None:
         self._store, self._rank, self._machines, self._folder = store, machine_rank, machines, folder
         self._processes: dict[int, BaseProcess] = {}
+        self._ended: set[int] = set()  # numbers of the processes that were ended because another one had failed
         self.attempt = -1
         self.agent: LocalElasticAgent | None = None
 
@@ -162,9 +179,31 @@ class _Meeting(RendezvousHandler):
         return int(newest > self.attempt)
 
     def exit_codes(self) -> dict[int, int | None]:
-        """Global rank -> exit code of this machine's workers; None while one runs."""
+        """Global rank -> exit code of this machine's workers; None while one runs, -SIGTERM if we ended it."""
+        ended = -int(signal.SIGTERM)
+        processes = self._workers().items()
+        return {rank: ended if process.pid in self._ended else process.exitcode for rank, process in processes}
+
+    def end_all_if_one_failed(self) -> None:
+        """Give the others some seconds to fail by themselves, which leaves their reports, then end them for good.
+
+        They wait for the one that failed, and SIGTERM may only ask them to save at a step boundary that never comes.
+        """
+        workers = self._workers().values()
+        if not any(process.exitcode for process in workers):
+            return
+        end = time.monotonic() + _GRACE
+        for process in workers:
+            process.join(max(0.0, end - time.monotonic()))
+        for process in workers:
+            if process.exitcode is None and process.pid is not None:
+                self._ended.add(process.pid)
+                process.kill()
+                process.join(_GRACE)
+
+    def _workers(self) -> dict[int, BaseProcess]:
         workers = self.agent.get_worker_group().workers if self.agent else []
-        return {w.global_rank: self._processes[w.id].exitcode for w in workers if w.id in self._processes}
+        return {w.global_rank: self._processes[w.id] for w in workers if w.id in self._processes}
 
     def leave(self, *, failed: bool) -> None:
         """Say that this machine is done. Machine 0, which has the store, lets the others hear it first."""

@@ -23,9 +23,9 @@ class _WorkerTraceback(Exception):
 def failure(folder: Path, attempt: int, exit_codes: dict[int, int | None]) -> BaseException:
     """The error for a launch whose processes failed.
 
-    A process that was killed comes first, since it cannot report and those that do only lost the connection
-    to it. Otherwise the first that reported an error did. One that was ended (SIGTERM) after that is no
-    cause.
+    A process that was killed, or ended without a word, comes first, since those that report only lost the
+    connection to it. Otherwise the first that reported an error did. One that was ended (SIGTERM) after that
+    is no cause.
 
     Args:
         folder: has the reports ``error-<attempt>-<rank>.json``.
@@ -40,12 +40,12 @@ def failure(folder: Path, attempt: int, exit_codes: dict[int, int | None]) -> Ba
     reported = {report["rank"] for report in reports}
     signals = {rank: -code for rank, code in exit_codes.items() if code and code < 0 and rank not in reported}
     killed = sorted(rank for rank, number in signals.items() if number != signal.SIGTERM)
-    if reports and not killed:
+    silent = {rank: code for rank, code in exit_codes.items() if code and code > 0 and rank not in reported}
+    if reports and not killed and not (silent and all(map(_lost_connection, reports))):
         return _reported(reports[0])
-    if signals:
+    if killed or (signals and not silent):
         rank = killed[0] if killed else min(signals)
         return TrainingError(_killed(rank, signals[rank]))
-    silent = {rank: code for rank, code in exit_codes.items() if code}
     if not silent:
         return TrainingError("a process failed on another machine; the log there has the reason")
     rank, code = min(silent.items())
@@ -66,6 +66,12 @@ def _killed(rank: int, number: int) -> str:
         "SIGBUS": "; often shared memory is full: use fewer loader workers or a larger /dev/shm",
     }.get(name, "")
     return f"the process of rank {rank} was killed by {name}, and all others were ended{hint}"
+
+
+def _lost_connection(report: dict[str, Any]) -> bool:
+    """Whether all that a process knew was that another one is gone."""
+    text = f"{report['type']} {report['message']}".lower()
+    return any(sign in text for sign in ("connection", "peer", "distbackenderror", "distnetworkerror"))
 
 
 def _reported(report: dict[str, Any]) -> BaseException:

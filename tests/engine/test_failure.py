@@ -86,3 +86,14 @@ def test_an_exit_code_is_passed_on(tmp_path, report):
 def test_a_process_that_says_nothing(tmp_path):
     assert "rank 1 ended with exit code 3" in str(failure(tmp_path, 0, {0: 0, 1: 3}))
     assert "another machine" in str(failure(tmp_path, 0, {}))
+
+
+def test_one_that_ended_without_a_word_is_the_cause_of_lost_connections(tmp_path, report):
+    report(0, 10.0, message="Connection closed by peer [127.0.0.1]:4711")
+    assert "rank 1 ended with exit code 1 and left no error" in str(failure(tmp_path, 0, {0: 1, 1: 1}))
+    assert "rank 1 ended with exit code 1" in str(failure(tmp_path, 0, {0: 1, 1: 1, 2: -15}))
+
+
+def test_but_not_of_another_error(tmp_path, report):
+    report(0, 10.0, message="out of range")
+    assert "rank 0 failed with ValueError: out of range" in str(failure(tmp_path, 0, {0: 1, 1: 1}))

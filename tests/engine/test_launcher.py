@@ -42,6 +42,26 @@ def killed(): wait_after(lambda: os.kill(os.getpid(), 9))
 def refused(): wait_after(lambda: (_ for _ in ()).throw(CheckpointError("w.pth is bad")))
 def preempted(): wait_after(lambda: sys.exit(75))
 
+def stubborn():
+    """Rank 1 fails; rank 0 does not notice, and does not let itself be ended."""
+    import signal
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    comm.synchronize()
+    if comm.get_rank() == 1:
+        raise ValueError("here it is")
+    time.sleep(60)
+
+def silent(): wait_after(lambda: os._exit(3))
+
+def saves_when_asked(folder):
+    import signal
+    def save(number, frame):
+        (Path(folder) / f"saved{comm.get_rank()}").touch()
+        sys.exit(75)
+    signal.signal(signal.SIGTERM, save)
+    (Path(folder) / str(os.getpid())).touch()
+    time.sleep(60)
+
 def flaky(folder):
     (Path(folder) / f"{comm.get_rank()}-{os.getpid()}").touch()
     comm.synchronize()
@@ -160,6 +180,39 @@ def test_a_killed_process_ends_all(jobs, others):
         launch(jobs.killed, 2)
     assert time.monotonic() - start < 50
     assert not set(multiprocessing.active_children()) - others
+
+
+def test_processes_that_do_not_end_by_themselves_are_ended_within_seconds(jobs, others):
+    start = time.monotonic()
+    with pytest.raises(TrainingError, match="rank 1 failed with ValueError: here it is") as caught:
+        launch(jobs.stubborn, 2)
+    assert "launch_jobs.py" in str(caught.value)
+    assert time.monotonic() - start < 28, "it waited for the half minute of torch's agent"
+    assert not set(multiprocessing.active_children()) - others
+
+
+@pytest.mark.slow
+def test_a_process_that_ends_without_a_word_is_named(jobs):
+    with pytest.raises(TrainingError, match="rank 1 ended with exit code 3"):
+        launch(jobs.silent, 2)
+
+
+@pytest.mark.slow
+def test_sigterm_to_the_launcher_ends_with_what_the_processes_ask_for(jobs, tmp_path):
+    folder = tmp_path / "seen"
+    folder.mkdir()
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import launch_jobs\nfrom drivetrain.engine import launch\n"
+        f"if __name__ == '__main__':\n    launch(launch_jobs.saves_when_asked, 2, args=({str(folder)!r},))\n"
+    )
+    process = subprocess.Popen([sys.executable, str(script)])
+    end = time.monotonic() + 60
+    while len(list(folder.iterdir())) < 2 and time.monotonic() < end:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=40) == 75
+    assert {"saved0", "saved1"} <= {path.name for path in folder.iterdir()}
 
 
 @pytest.mark.slow

@@ -348,6 +348,9 @@ class Root:
     REHEARSE: bool = option(
         True, "Before the first iteration, try a step, an evaluation batch, a checkpoint and the writers; undo it all."
     )
+    WATCHDOG: float = option(
+        0.0, "Seconds that a step may take before the run tells where every rank is, and ends; 0 is off.", min=0
+    )
     VIS_PERIOD: int = option(0, "Draw training samples every so many iterations; 0 never.", min=0)
     MODEL: Model = section(Model)
     INPUT: Input = section(Input)

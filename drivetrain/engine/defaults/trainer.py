@@ -293,6 +293,8 @@ class DefaultTrainer(Starting, Parts, _Constructible):
         if cfg.VIS_PERIOD > 0:
             shown = {"class_names": class_names(cfg), "input_format": cfg.INPUT.FORMAT}
             result.append(hooks.SamplePredictions(cfg.VIS_PERIOD, **shown))
+        if cfg.WATCHDOG > 0:
+            result.append(hooks.Watchdog(cfg.WATCHDOG, abort=True))
         result += self._given_hooks
         if comm.is_main_process():
             writers = self.build_writers() if self._given_writers is None else self._given_writers

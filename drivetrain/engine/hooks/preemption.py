@@ -6,26 +6,29 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from types import FrameType
 from typing import Any
 
 import torch
 
+from drivetrain.checkpoint.checkpointer import unwrap_model
 from drivetrain.engine.hook_base import HookBase
 from drivetrain.engine.state import prepare_to_save
 from drivetrain.errors import TrainingError
 from drivetrain.runtime import comm
 
-from .agreement import Agreement
+from .agreement import Agreement, Departure
 from .schedule import last_iteration
+from .startup import EXIT_RESUMABLE, before_startup
 
 __all__ = ["EXIT_RESUMABLE", "PreemptionCheckpointer"]
 
 logger = logging.getLogger(__name__)
 
-EXIT_RESUMABLE = 75  # EX_TEMPFAIL: run me again
+_LATE = "the time limit is reached"
+_LISTEN = 0.25  # seconds between two looks at the clock and at what other ranks say
 _SIGNALS = tuple(s for name in ("SIGTERM", "SIGUSR1", "SIGINT") if (s := getattr(signal, name, None)) is not None)
 
 
@@ -36,9 +39,13 @@ class PreemptionCheckpointer(HookBase):
     about two seconds, ``<file_prefix>_preempted`` is saved, which is where a resume continues; then ``SystemExit(75)``
     ends the training like an exception does: writers are closed, no final checkpoint or evaluation is made.
 
-    In one process an evaluation is left at its next batch; a resume makes up for it (see EvalHook). With several ranks
-    it is finished first. A second SIGINT is not caught. The handlers that were there before come back in
-    ``after_train``. Signals need the main thread: elsewhere the time limit alone is watched.
+    An evaluation, and any other pass of the model without gradients, is left at its next batch, as if it had not begun;
+    a resume makes up for it (see EvalHook). Several ranks leave it together, or finish it where one of them has no
+    batch left (see :class:`Departure`). After the last iteration nothing is left: the training finishes.
+
+    A second SIGINT is not caught. The handlers that were there before come back in ``after_train``. Signals need the
+    main thread: elsewhere the time limit alone is watched. For signals before the training begins see
+    :func:`drivetrain.engine.hooks.startup.resumable_startup`.
 
     Register it on all ranks, after the hooks whose ``after_train`` writes.
 
@@ -71,24 +78,32 @@ class PreemptionCheckpointer(HookBase):
         self._reason: str | None = None
         self._process = os.getpid()
         self._agreement: Agreement | None = None
-        self._model_hook: Any = None
+        self._departure: Departure | None = None
+        self._uncatch: list[Callable[[], None]] = []  # put the model's call back
+        self._ended = threading.Event()
+        self._listener: threading.Thread | None = None
         self._left_evaluation = False
 
     def before_train(self) -> None:
         """Catch the signals."""
         self._reason, self._left_evaluation, self._saved = None, False, False
         self._process = os.getpid()
-        self._agreement = Agreement() if comm.get_world_size() > 1 else None
+        several = comm.get_world_size() > 1
+        self._agreement, self._departure = (Agreement(), Departure()) if several else (None, None)
+        if several or self._deadline is not None:
+            self._ended.clear()
+            self._listener = threading.Thread(target=self._listen, name="preemption", daemon=True)
+            self._listener.start()
         if threading.current_thread() is not threading.main_thread():
             logger.warning("Signals are not caught, for training does not run in the main thread")
             return
         for number in self._signals:
-            self._previous[number] = signal.signal(number, self._note)
+            self._previous[number] = before_startup(signal.signal(number, self._note))
 
     def before_step(self) -> None:
         """At a step boundary: save and exit if that was asked for."""
-        if self._deadline is not None and self._reason is None and monotonic() >= self._deadline:
-            self._reason = "the time limit is reached"
+        if self._reason is None and self._is_late():
+            self._reason = _LATE
         if self._agreement is None:
             if self._reason is None:
                 return
@@ -102,9 +117,11 @@ class PreemptionCheckpointer(HookBase):
         for number, handler in self._previous.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._previous.clear()
-        if self._model_hook is not None:
-            self._model_hook.remove()
-            self._model_hook = None
+        self._ended.set()
+        if self._listener is not None:
+            self._listener.join()
+            self._listener = None
+        self._leave_model_alone()
         if self._agreement is not None:
             self._agreement.close()
             self._agreement = None
@@ -120,19 +137,59 @@ class PreemptionCheckpointer(HookBase):
             return  # a forked worker of the loader: it serves until the training lets it go
         name = signal.Signals(number).name
         if self._reason is None:
-            self._reason = f"signal {name} was received"
             os.write(2, f"\n{name}: saving a checkpoint after this step, then exiting\n".encode())
-            model = getattr(self.trainer, "model", None)
-            if self._agreement is None and isinstance(model, torch.nn.Module):
-                self._model_hook = model.register_forward_pre_hook(self._leave_evaluation)
+            self._stop_soon(f"signal {name} was received")
         if number == signal.SIGINT:
             signal.signal(number, self._previous.pop(number, signal.default_int_handler))
 
+    def _listen(self) -> None:
+        """A thread: learn of the time limit and of other ranks within evaluations too; tell other ranks."""
+        departure = self._departure
+        while not self._ended.wait(_LISTEN):
+            if self._reason is None and self._is_late():
+                self._stop_soon(_LATE)
+            if self._reason is None and departure is not None and departure.asked:
+                self._stop_soon("another rank was asked to stop")
+            if self._reason is not None:
+                if departure is not None:
+                    departure.ask()
+                return
+
+    def _is_late(self) -> bool:
+        return self._deadline is not None and monotonic() >= self._deadline
+
+    def _stop_soon(self, reason: str) -> None:
+        """Stop at the next step boundary, or at the next batch of an evaluation."""
+        self._reason = reason
+        model = getattr(self.trainer, "model", None)
+        if not isinstance(model, torch.nn.Module):
+            return
+        model = unwrap_model(model)  # evaluations call what is inside of wrappers
+        compiled = model._compiled_call_impl
+        if compiled is None:
+            self._uncatch.append(model.register_forward_pre_hook(self._leave_evaluation).remove)
+            return
+
+        def call(*args: Any, **kwargs: Any) -> Any:  # compiled code passes by hooks that it does not know
+            self._leave_evaluation(model, args)
+            return compiled(*args, **kwargs)
+
+        model._compiled_call_impl = call
+        self._uncatch.append(lambda: setattr(model, "_compiled_call_impl", compiled))
+
+    def _leave_model_alone(self) -> None:
+        while self._uncatch:
+            self._uncatch.pop()()
+
     def _leave_evaluation(self, model: torch.nn.Module, inputs: Any) -> None:
-        """Called when the model is, once a signal has come: without gradients, it is an evaluation."""
-        if not torch.is_grad_enabled():
-            self._left_evaluation = True
-            raise SystemExit(EXIT_RESUMABLE)
+        """Called when the model is, once it is to stop: without gradients, it is an evaluation."""
+        if torch.is_grad_enabled() or last_iteration(self.trainer) + 1 >= self.trainer.max_iter:
+            return  # a step, or what comes after the last one: a resume would find nothing left to do
+        if self._departure is not None and not self._departure.together():
+            self._leave_model_alone()
+            return
+        self._left_evaluation = True
+        raise SystemExit(EXIT_RESUMABLE)
 
     def _save(self) -> None:
         """Save on rank 0, while the others wait."""

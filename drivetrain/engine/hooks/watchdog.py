@@ -5,37 +5,52 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import tempfile
 import threading
-import traceback
-from collections.abc import Iterator
+import time
+from pathlib import Path
 from time import monotonic
-from types import FrameType
 
-from drivetrain.engine.hook_base import POINTS, HookBase
-from drivetrain.engine.train_loop import TrainerBase
+from drivetrain.engine.hook_base import HookBase
 from drivetrain.errors import TrainingError
 from drivetrain.runtime import comm
+
+from .board import Board, Note, dump_flight_recorder, suspects
+from .whereabouts import Place, PlaceFinder, all_stacks, batch_at_hand
 
 __all__ = ["Watchdog"]
 
 logger = logging.getLogger(__name__)
 
-_PHASES = frozenset((*POINTS, "run_step", "fetch", "forward", "backward", "step"))
+_LONGEST_INTERVAL = 5.0  # seconds between two looks
 
 
 class Watchdog(HookBase):
-    """Logs rank, iteration, phase, hook and the Python stacks of all threads when an iteration takes too long.
+    """Says where every rank is, with the Python stacks of all threads, when an iteration takes too long.
 
-    A thread looks on, four times per timeout; an iteration pays for one clock reading. Where the training is (waiting
-    for data, forward, backward, in which hook) is found from its stack when it hangs. Code that holds Python's
-    interpreter lock while it hangs stops the watchdog as well.
+    A thread looks on, four times per timeout and at least every 5 seconds; an iteration pays for one clock reading.
+    Where the training is (waiting for data, forward, backward, in which hook) is found from its stack. With several
+    ranks each thread leaves a note of that in a folder, for when one rank hangs, the others wait for it and can no
+    longer talk. The first that takes too long logs a table of all ranks, which rank the others seem to wait for (one
+    that was stopped or has died too), the images at hand, everybody's stacks, and where PyTorch records collectives,
+    those that are pending, with the file that ``torchfrtrace`` reads.
+
+    All ranks register it. Code that holds Python's interpreter lock while it hangs stops the watchdog of its process
+    as well; the other ranks tell of it then.
 
     Args:
         timeout: seconds that a step may take.
         first_timeout: seconds for the first step, in which workers start and kernels are chosen (default: 10 times
             ``timeout``).
-        hooks_timeout: seconds when hooks are at work, such as an evaluation (default: 10 times ``timeout``).
-        abort: end this process (exit code 1) after the report, so that a launcher ends or restarts the others.
+        hooks_timeout: seconds when hooks are at work, such as an evaluation, on this rank or another (default: 10
+            times ``timeout``).
+        abort: end the processes of all ranks (exit code 1) after the report, so that a launcher starts them again. A
+            process that is stopped has to be killed by whoever started it.
+        folder: an existing folder for notes and records of collectives; with several machines it should be on a disk
+            that they share (default: where temporary files go). Notes are removed after the training.
+
+    Raises:
+        TrainingError: a timeout is not more than 0 seconds, or ``folder`` is not there.
     """
 
     def __init__(
@@ -45,17 +60,27 @@ class Watchdog(HookBase):
         first_timeout: float | None = None,
         hooks_timeout: float | None = None,
         abort: bool = False,
+        folder: str | os.PathLike[str] | None = None,
     ) -> None:
         if not timeout > 0:
             raise TrainingError(f"timeout={timeout!r} of Watchdog has to be more than 0 seconds")
+        if folder is not None and not os.path.isdir(folder):
+            raise TrainingError(f"folder={os.fspath(folder)!r} of Watchdog is no folder: make it before the training")
         self._timeout = float(timeout)
         self._first_timeout = 10 * self._timeout if first_timeout is None else first_timeout
         self._hooks_timeout = 10 * self._timeout if hooks_timeout is None else hooks_timeout
+        self._shortest = min(self._timeout, self._first_timeout, self._hooks_timeout)
+        self._interval = min(self._shortest / 4, _LONGEST_INTERVAL)
+        self._patience = max(self._shortest / 2, 1.0)  # seconds to wait for the others' stacks
         self._abort = abort
+        self._parent = os.path.abspath(folder or tempfile.gettempdir())
         self._mark = (0.0, 0)  # when the newest iteration began, and which it is
         self._first = 0
         self._reported: int | None = None
         self._thread_id = 0
+        self._finder: PlaceFinder
+        self._board: Board | None = None
+        self._asked = False  # others about the hang that was reported
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -63,8 +88,12 @@ class Watchdog(HookBase):
         """Start the thread."""
         self._thread_id = threading.get_ident()
         self._first = self.trainer.iter
+        self._finder = PlaceFinder(self.trainer)
+        self._board = self._make_board()
+        if self._board is not None:
+            self._board.write(self._first, Place("before_train"))
         self._mark = (monotonic(), self._first)
-        self._reported = None
+        self._reported, self._asked = None, False
         self._stopped.clear()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._thread.start()
@@ -79,71 +108,141 @@ class Watchdog(HookBase):
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+        if self._board is not None:
+            self._close_question(self._board)
+            self._board.leave()
+            self._board = None
+
+    def _make_board(self) -> Board | None:
+        """The folder of notes, whose name rank 0 tells the others; None for a single process, or if it has none."""
+        rank, world = comm.get_rank(), comm.get_world_size()
+        if world == 1:
+            return None
+        own = ""
+        if rank == 0:
+            try:
+                own = tempfile.mkdtemp(prefix="drivetrain-watchdog-", dir=self._parent)
+            except OSError as error:
+                logger.warning("Watchdog: each rank tells of itself alone, for its folder cannot be made: %s", error)
+        folder = comm.all_gather(own)[0]
+        return Board(Path(folder), rank, world) if folder else None
+
+    # The thread
 
     def _watch(self) -> None:
-        interval = min(self._timeout, self._first_timeout, self._hooks_timeout) / 4
         looked = monotonic()
-        while not self._stopped.wait(interval):
+        while not self._stopped.wait(self._interval):
             now = monotonic()
             start, iteration = self._mark
-            if now - looked > 2 * interval + 1:
+            place = self._finder.place(self._thread_id)
+            if self._board is not None:
+                self._tell(self._board, iteration, place)
+            if now - looked > 2 * self._interval + 1:
                 self._mark = (now, iteration)  # the whole process was stopped, not the training alone
-            elif iteration != self._reported:
-                self._judge(now - start, iteration)
-            looked = now
+            elif iteration != self._reported and (limit := self._exceeded(now - start, iteration, place)):
+                self._reported = iteration
+                self._report(
+                    f"Rank {comm.get_rank()} hangs: iteration {iteration} has taken {now - start:.1f} s (more than "
+                    f"{limit:g} s), in {place}\n"
+                )
+            looked = monotonic()  # a report takes its time
 
-    def _judge(self, seconds: float, iteration: int) -> None:
-        """Report an iteration that takes longer than it may where it is now."""
-        if seconds < min(self._timeout, self._first_timeout, self._hooks_timeout):
-            return
-        phase, hook = _whereabouts(sys._current_frames().get(self._thread_id))
+    def _tell(self, board: Board, iteration: int, place: Place) -> None:
+        """Leave a note; answer a rank that asks, end with one that aborts."""
+        board.write(iteration, place)
+        if iteration != self._reported:
+            self._close_question(board)
+        if question := board.unanswered():
+            board.answer(question, self._stacks())
+        if self._abort and (other := board.aborted):
+            message = "Rank %d ends, at iteration %d, in %s: rank %s has told of a hang"
+            logger.critical(message, board.rank, iteration, place, other)
+            self._end(board)
+
+    def _exceeded(self, seconds: float, iteration: int, place: Place) -> float:
+        """The limit that an iteration exceeds where it is now; 0 if it does not."""
+        if seconds < self._shortest:
+            return 0.0
         step_limit = self._first_timeout if iteration == self._first else self._timeout
-        limit = self._hooks_timeout if hook else step_limit
-        if seconds < limit:
+        limit = self._hooks_timeout if place.hook else step_limit
+        if limit <= seconds < self._hooks_timeout and self._board is not None:
+            fresh = time.time() - 2 * self._interval - 1
+            if any(n.hook and not n.left and n.written > fresh for n in self._board.read().values()):
+                limit = self._hooks_timeout  # this rank waits for a hook of another one
+        return limit if seconds >= limit else 0.0
+
+    def _report(self, headline: str) -> None:
+        board = self._board
+        if board is None:
+            logger.critical("%s%s", headline, self._stacks())
+            if self._abort:
+                os._exit(1)
             return
-        self._reported = iteration
-        logger.critical(
-            "Rank %d hangs: iteration %d has taken %.1f s (more than %g s), in %s%s\n%s",
-            comm.get_rank(),
-            iteration,
-            seconds,
-            limit,
-            phase,
-            f" of hook {hook}" if hook else "",
-            _all_stacks(self._thread_id),
-        )
+        if question := board.ask():
+            self._asked = True  # until it is over, so that no other rank tells everything once more
+            report = headline + self._everything(board, question)
+        else:  # another rank is about to tell everything
+            if open_question := board.unanswered():
+                board.answer(open_question, self._stacks())
+            report = f"{headline}{board.table(board.read(), set())}\n{self._stacks()}"
+        logger.critical("%s", report)
+        if question and board.rank > 0:
+            print(report, file=sys.stderr, flush=True)  # only rank 0 logs to the console
         if self._abort:
-            os._exit(1)
+            end = monotonic() + 2 * self._patience
+            while not question and not board.aborted and monotonic() < end:
+                time.sleep(0.05)
+            board.abort()
+            self._end(board)
+
+    def _everything(self, board: Board, question: int) -> str:
+        """The table, who is waited for, and the stacks of all ranks, those of this one first."""
+        before, own = board.read(), self._stacks()
+        board.answer(question, own)
+        expected = {rank for rank, note in before.items() if not note.left}
+        end = monotonic() + self._patience
+        while not expected <= board.answers(question).keys() and monotonic() < end:
+            time.sleep(0.02)
+        answers, notes = board.answers(question), board.read()
+        answers[board.rank] = own
+        silent = {r for r in expected - answers.keys() if r in notes and notes[r].beat == before[r].beat}
+        parts = [board.table(notes, silent), _blame(suspects(notes, silent), notes, silent)]
+        own_first = sorted(answers, key=lambda r: (r != board.rank, r))
+        parts += [f"Rank {rank}:\n{answers[rank].rstrip()}" for rank in own_first]
+        parts += [f"Rank {rank} did not tell its stacks" for rank in sorted(expected - answers.keys())]
+        return "\n".join(part for part in parts if part) + "\n"
+
+    def _stacks(self) -> str:
+        """The batch, pending collectives and stacks of this process."""
+        batch = batch_at_hand(self._thread_id)
+        record = ""
+        if self._board is not None:
+            folder = self._board.folder
+            record = dump_flight_recorder(folder.with_name(f"{folder.name}-collectives"), self._board.rank)
+        return (f"Batch at hand: {batch}\n" if batch else "") + record + all_stacks(self._thread_id)
+
+    def _close_question(self, board: Board) -> None:
+        if self._asked:
+            board.close_question()
+            self._asked = False
+
+    def _end(self, board: Board) -> None:
+        board.leave()
+        os._exit(1)
 
 
-def _whereabouts(frame: FrameType | None) -> tuple[str, str]:
-    """The innermost part of the loop, and the innermost hook, that a stack is in; ``""`` without a hook."""
-    phase, hook = "unknown", ""
-    for current in _outermost_first(frame):
-        name = current.f_code.co_name
-        owner = current.f_locals.get("self")
-        if isinstance(owner, TrainerBase) and name in _PHASES:
-            phase = name
-        elif isinstance(owner, HookBase):
-            hook = type(owner).__name__
-    return phase, hook
-
-
-def _outermost_first(frame: FrameType | None) -> Iterator[FrameType]:
-    frames = []
-    while frame is not None:
-        frames.append(frame)
-        frame = frame.f_back
-    return reversed(frames)
-
-
-def _all_stacks(main: int) -> str:
-    """The stacks of all threads but this one, that of the training first."""
-    names = {thread.ident: thread.name for thread in threading.enumerate()}
-    frames = sys._current_frames()
-    others = [ident for ident in frames if ident not in (main, threading.get_ident())]
+def _blame(ranks: list[int], notes: dict[int, Note], silent: set[int]) -> str:
+    """Which ranks the others wait for, in words."""
+    if not ranks:
+        return "Which rank the others wait for cannot be told: all are at the same place" if len(notes) > 1 else ""
     parts = []
-    for ident in (main, *others):
-        if ident in frames:
-            parts += [f"Thread {names.get(ident, ident)}:\n", *traceback.format_stack(frames[ident])]
-    return "".join(parts)
+    for rank in ranks:
+        note = notes[rank]
+        if note.left:
+            how = "which has left the training"
+        elif rank in silent:
+            how = "which shows no sign of life"
+        else:
+            how = f"in {note.place} of iteration {note.iteration}"
+        parts.append(f"rank {rank}, {how}")
+    return f"The others seem to wait for {'; '.join(parts)}"

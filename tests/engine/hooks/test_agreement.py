@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import threading
+import time
+from typing import Any
+
 import pytest
 import torch
 import torch.distributed as dist
 
 from drivetrain.engine.hooks import agreement as module
-from drivetrain.engine.hooks.agreement import Agreement
+from drivetrain.engine.hooks.agreement import Agreement, Departure
 
 
 def test_one_process_knows_at_once() -> None:
@@ -62,3 +66,68 @@ def test_another_ranks_flag_is_learned_at_the_next_exchange(two_ranks: dict[str,
         two_ranks["clock"][0] += 0.125
     assert answers.index(True) == 17
     agreement.close()
+
+
+@pytest.fixture
+def ranks_are_threads(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Two threads that each take themselves for a rank, with one store; a function that runs one for each."""
+    store, local = dist.HashStore(), threading.local()
+    monkeypatch.setattr(dist.distributed_c10d, "_get_default_store", lambda: store)
+    monkeypatch.setattr(module.comm, "get_world_size", lambda: 2)
+    monkeypatch.setattr(module.comm, "get_rank", lambda: local.rank)
+
+    def run(work: Any) -> list[Any]:
+        answers: list[Any] = [None, None]
+
+        def one(rank: int) -> None:
+            local.rank = rank
+            answers[rank] = work(rank)
+
+        threads = [threading.Thread(target=one, args=(rank,)) for rank in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        return answers
+
+    return run
+
+
+def test_both_leave_if_both_come(ranks_are_threads: Any) -> None:
+    def work(rank: int) -> tuple[bool, bool]:
+        departure = Departure(patience=60)
+        before = departure.asked
+        barrier.wait(30)
+        time.sleep(0.2 * rank)
+        return before, departure.together()
+
+    barrier = threading.Barrier(2)
+    assert ranks_are_threads(work) == [(False, True)] * 2
+    assert ranks_are_threads(work) == [(False, True)] * 2  # a second training of the same processes starts anew
+
+
+def test_both_stay_if_one_comes_late_or_not_at_all(ranks_are_threads: Any) -> None:
+    alone = ranks_are_threads(lambda rank: Departure(patience=0.1).together() if rank == 0 else Departure().asked)
+    assert alone[0] is False
+
+    def late(rank: int) -> bool:
+        departure = Departure(patience=0.1)
+        while rank == 1 and not departure._store.check(["verdict"]):
+            time.sleep(0.01)
+        return departure.together()
+
+    assert ranks_are_threads(late) == [False, False]
+
+
+def test_the_others_hear_of_it(ranks_are_threads: Any) -> None:
+    def work(rank: int) -> bool:
+        departure = Departure()
+        if rank == 0:
+            departure.ask()
+            return True
+        end = time.monotonic() + 30
+        while not departure.asked and time.monotonic() < end:
+            time.sleep(0.01)
+        return departure.asked
+
+    assert ranks_are_threads(work) == [True, True]

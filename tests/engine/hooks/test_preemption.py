@@ -14,10 +14,11 @@ import pytest
 import torch
 
 from drivetrain.checkpoint import Checkpointer
-from drivetrain.engine.hooks import CallbackHook, EvalHook, PreemptionCheckpointer
+from drivetrain.engine.hooks import CallbackHook, EvalHook, PreciseBN, PreemptionCheckpointer
 from drivetrain.engine.hooks.preemption import EXIT_RESUMABLE
+from drivetrain.engine.train_loop import SimpleTrainer
 from drivetrain.errors import TrainingError
-from drivetrain.testing import tiny_loader, tiny_trainer
+from drivetrain.testing import TinyModel, tiny_loader, tiny_trainer
 
 
 def build(folder: Path, *hooks: Any, **options: Any) -> tuple[Any, Checkpointer]:
@@ -95,6 +96,82 @@ def test_an_evaluation_is_left_at_its_next_batch_and_made_up_for(tmp_path: Path)
     checkpointer.resume_or_load("")
     resumed.train(2, 3)
     assert resumed.storage.history("m").values() == [(1.0, 1), (1.0, 2)]
+
+
+def evaluates(trainer: Any, act: Any) -> Any:
+    """An evaluation of four batches that calls ``act(index)`` before each one."""
+
+    @torch.no_grad()
+    def evaluate() -> dict[str, float]:
+        trainer.model.eval()
+        for index, batch in enumerate(tiny_loader(batches=4, seed=3)):
+            act(index)
+            trainer.model(batch)
+        return {"m": 1.0}
+
+    return evaluate
+
+
+def test_a_compiled_model_leaves_it_too(tmp_path: Path) -> None:
+    trainer, _ = build(tmp_path)
+    trainer.model.compile(backend="eager")
+    compiled = trainer.model._compiled_call_impl
+    seen: list[int] = []
+
+    def act(index: int) -> None:
+        seen.append(index)
+        if index == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    trainer._hooks.insert(0, EvalHook(2, evaluates(trainer, act)))
+    assert exit_code(trainer, 0, 6) == 75
+    assert seen == [0, 1, 2] and trainer.model._compiled_call_impl is compiled
+
+
+def test_the_time_limit_ends_an_evaluation(tmp_path: Path) -> None:
+    trainer, _ = build(tmp_path, time_limit=0.3)
+    seen: list[int] = []
+
+    def act(index: int) -> None:
+        seen.append(index)
+        end = time.monotonic() + 30
+        while index == 1 and trainer._hooks[1]._reason is None and time.monotonic() < end:
+            time.sleep(0.01)
+
+    trainer._hooks.insert(0, EvalHook(1, evaluates(trainer, act)))
+    assert exit_code(trainer, 0, 6) == 75
+    assert seen in ([0, 1], [0]) and "preemption" not in [thread.name for thread in threading.enumerate()]
+    assert torch.load(tmp_path / "model_preempted.pth", weights_only=True)["iteration"] == 0
+
+
+def test_after_the_last_step_an_evaluation_is_finished(tmp_path: Path) -> None:
+    trainer, _ = build(tmp_path)
+    act = lambda index: os.kill(os.getpid(), signal.SIGTERM) if index == 1 else None  # noqa: E731
+    trainer._hooks.insert(0, EvalHook(0, evaluates(trainer, act)))
+    trainer.train(0, 3)
+    assert trainer.storage.history("m").values() == [(1.0, 2)]
+    assert not trainer.model._forward_pre_hooks
+
+
+def test_precise_bn_is_left_with_the_statistics_of_before(tmp_path: Path) -> None:
+    class Model(TinyModel):
+        def forward(self, batch: Any) -> Any:
+            calls.append(self.norm.running_mean.clone())
+            if not torch.is_grad_enabled() and len(calls) == 4:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().forward(batch)
+
+    calls: list[torch.Tensor] = []
+    model = Model()
+    trainer = SimpleTrainer(model, tiny_loader(), torch.optim.SGD(model.parameters(), 0.01))
+    checkpointer = Checkpointer(model, str(tmp_path), trainer=trainer)
+    trainer.register_hooks([PreciseBN(2, model, tiny_loader(seed=5), 8), PreemptionCheckpointer(checkpointer)])
+    assert exit_code(trainer, 0, 6) == 75
+    assert len(calls) == 4  # two steps, and two of eight batches
+    assert not torch.equal(calls[2], calls[3])  # a pass in training mode had changed them
+    saved = torch.load(tmp_path / "model_preempted.pth", weights_only=True)["model"]
+    assert torch.equal(saved["norm.running_mean"], calls[2])
+    assert not model.norm._forward_pre_hooks and not model._forward_pre_hooks
 
 
 def test_a_training_step_is_not_left_in_the_middle(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from drivetrain.engine.hooks import CallbackHook, Watchdog
 from drivetrain.engine.train_loop import TrainerBase
 from drivetrain.errors import TrainingError
+from drivetrain.runtime import comm
 from drivetrain.testing import tiny_trainer
 
 # Generous against a busy machine: limits are 0.4 s, hangs last until the report is there.
@@ -33,6 +34,8 @@ class Until:
 def test_a_hanging_step_is_reported_with_iteration_phase_and_stacks(caplog: pytest.LogCaptureFixture) -> None:
     until = Until(caplog)
     trainer = tiny_trainer()
+    batch = trainer.data_loader.batch  # type: ignore[attr-defined]
+    trainer.data_loader.batch = lambda i: [{**item, "image_id": 10 * i} for item in batch(i)]  # type: ignore[attr-defined]
 
     def slow(*_: object) -> None:
         if trainer.iter == 3:
@@ -46,6 +49,7 @@ def test_a_hanging_step_is_reported_with_iteration_phase_and_stacks(caplog: pyte
     (report,) = until.reports()
     assert report.startswith("Rank 0 hangs: iteration 3 has taken ") and ", in forward\n" in report
     assert "a_hang_in_this_function" in report and "Thread MainThread" in report
+    assert "\nBatch at hand: image_id 30, image_id 30" in report
 
 
 def test_a_hanging_hook_is_named_and_has_its_own_limit(caplog: pytest.LogCaptureFixture) -> None:
@@ -113,6 +117,21 @@ def test_abort_ends_the_process_after_the_report(
     assert codes == [(1, 1)]
 
 
-def test_a_bad_timeout() -> None:
+def test_bad_arguments() -> None:
     with pytest.raises(TrainingError, match=r"timeout=0"):
         Watchdog(0)
+    with pytest.raises(TrainingError, match=r"folder='not/there' .* make it"):
+        Watchdog(1, folder="not/there")
+
+
+def test_without_a_place_for_notes_each_rank_tells_of_itself(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(**_: object) -> str:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("tempfile.mkdtemp", full)
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    monkeypatch.setattr(comm, "all_gather", lambda value: [value, ""])
+    assert Watchdog(1)._make_board() is None
+    assert "tells of itself alone" in caplog.text and "No space left" in caplog.text
