@@ -243,7 +243,7 @@ def main(folder: Path, rank: int) -> None:
         print(f"passed {scenario.__name__}", flush=True)
     dist.destroy_process_group()
     sys.stdout.flush()
-    os._exit(0)  # what PyTorch's threads do at the end of the interpreter (seen: abort) is no concern of these scenarios
+    os._exit(0)  # threads of PyTorch may abort at the end of the interpreter, which is no concern of these scenarios
 
 
 if __name__ == "__main__":
