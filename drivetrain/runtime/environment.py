@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -16,7 +18,7 @@ import torch
 
 from drivetrain._version import __version__
 
-__all__ = ["Row", "collect_env_info", "environment_rows"]
+__all__ = ["Row", "collect_env_info", "environment_rows", "redacted"]
 
 _REQUIRED = (
     "torchvision",
@@ -31,6 +33,7 @@ _REQUIRED = (
 )
 _OPTIONAL = {"simplejpeg": "pip install 'drivetrain[fast]' decodes JPEG files faster"}
 _GIB = 2**30
+_SECRET = re.compile(r"pass(word|wd|phrase)|secret|token|api_?key|credential", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -174,3 +177,24 @@ def _version(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
+
+
+def redacted(words: Iterable[Any]) -> list[Any]:
+    """The words of a command line for a log: values of flags and keys that are named like a secret become ``***``.
+
+    Example::
+
+        redacted(["--api-key", "abc", "WANDB.TOKEN=abc"])  # ["--api-key", "***", "WANDB.TOKEN=***"]
+    """
+    shown: list[Any] = []
+    hide = False
+    for word in words:
+        name, equals, _ = str(word).partition("=")
+        is_name = name.startswith("--") or re.fullmatch(r"[A-Z][A-Z0-9_.]*", name) is not None
+        secret = is_name and _SECRET.search(name.replace("-", "_")) is not None
+        if hide and not is_name:
+            shown.append("***")
+        else:
+            shown.append(f"{name}=***" if secret and equals else word)
+        hide = secret and not equals
+    return shown

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from drivetrain.runtime import environment
-from drivetrain.runtime.environment import Row, collect_env_info, environment_rows
+from drivetrain.runtime.environment import Row, collect_env_info, environment_rows, redacted
 
 
 def row(name):
@@ -88,3 +88,21 @@ def test_no_library_is_imported_for_its_version():
     root = Path(__file__).resolve().parents[2]
     loaded = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert not {"torchvision", "timm", "rich", "PIL", "simplejpeg"} & set(loaded.stdout.split())
+
+
+def test_secrets_do_not_get_into_the_log() -> None:
+    words = ["train.py", "--api-key", "abc", "--num-gpus", "2", "WANDB.TOKEN=abc", "PASSWORD", "abc", "token.txt", "x"]
+    assert redacted(words) == [
+        "train.py",
+        "--api-key",
+        "***",
+        "--num-gpus",
+        "2",
+        "WANDB.TOKEN=***",
+        "PASSWORD",
+        "***",
+        "token.txt",
+        "x",
+    ]
+    assert redacted(["--token", "--resume", "yes"]) == ["--token", "--resume", "yes"]
+    assert redacted(["SOLVER.MAX_ITER", 3, 1e-4]) == ["SOLVER.MAX_ITER", 3, 1e-4]

@@ -15,7 +15,7 @@ from drivetrain.config import CfgNode
 from drivetrain.errors import ConfigError, OutputError
 from drivetrain.events.writers import CommonMetricPrinter, EventWriter, JSONWriter, TensorboardXWriter
 from drivetrain.runtime import comm
-from drivetrain.runtime.environment import collect_env_info
+from drivetrain.runtime.environment import collect_env_info, redacted
 from drivetrain.runtime.logging import setup_logger
 from drivetrain.runtime.seeding import seed_all_rng
 
@@ -59,8 +59,8 @@ def default_setup(cfg: CfgNode, args: Any) -> None:
     logger = setup_logger(str(folder), distributed_rank=rank)
     logger.info("Rank of current process: %d. World size: %d", rank, comm.get_world_size())
     logger.info("Environment info:\n%s", collect_env_info())
-    logger.info("Command line: %s", shlex.join(sys.argv))
-    logger.info("Arguments: %s", vars(args) if isinstance(args, argparse.Namespace) else args)
+    logger.info("Command line: %s", shlex.join(redacted(sys.argv)))
+    logger.info("Arguments: %s", _shown(args) if isinstance(args, argparse.Namespace) else args)
     if config_file := getattr(args, "config_file", ""):
         logger.info("Contents of %s:\n%s", config_file, Path(config_file).read_text(encoding="utf-8"))
     if comm.is_main_process():
@@ -75,6 +75,12 @@ def default_setup(cfg: CfgNode, args: Any) -> None:
         if cfg.FLOAT32_PRECISION not in ("highest", "high", "medium"):
             raise ConfigError(f"FLOAT32_PRECISION={cfg.FLOAT32_PRECISION!r}: use 'highest', 'high', 'medium' or ''")
         torch.set_float32_matmul_precision(cfg.FLOAT32_PRECISION)
+
+
+def _shown(args: argparse.Namespace) -> dict[str, Any]:
+    """Arguments for the log, without secrets."""
+    values = {name: redacted(value) if isinstance(value, list) else value for name, value in vars(args).items()}
+    return {name: redacted([f"--{name}", value])[1] if value else value for name, value in values.items()}
 
 
 def save_config(cfg: CfgNode, path: Path) -> None:

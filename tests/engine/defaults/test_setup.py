@@ -45,6 +45,12 @@ def test_arguments_of_any_kind(cfg: Any, args: Any) -> None:
     assert (Path(cfg.OUTPUT_DIR) / "config.yaml").exists()
 
 
+def test_secrets_among_the_arguments_are_not_logged(cfg: Any) -> None:
+    default_setup(cfg, argparse.Namespace(api_key="hidden1", opts=["WANDB.TOKEN", "hidden2"], num_gpus=2, password=""))
+    text = (Path(cfg.OUTPUT_DIR) / "log.txt").read_text()
+    assert "hidden" not in text and "'api_key': '***'" in text and "'num_gpus': 2" in text and "'password': ''" in text
+
+
 def test_twice_does_not_double_the_lines(cfg: Any, capsys: pytest.CaptureFixture[str]) -> None:
     default_setup(cfg, {})
     default_setup(cfg, {})
