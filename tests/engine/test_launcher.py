@@ -321,7 +321,8 @@ def test_it_joins_torchrun(jobs, tmp_path):
     script.write_text(
         "import launch_jobs, drivetrain.engine.launcher as l\n"
         "rows = l.launch(launch_jobs.ranks, 1)\n"
-        "print('ROWS', [row[:4] for row in rows[:-1]], flush=True)\n"
+        "import sys\n"
+        "sys.stdout.write(f'ROWS {[row[:4] for row in rows[:-1]]}\\n')\n"  # one write: two processes share the pipe
     )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)

@@ -39,7 +39,7 @@ def build(folder: Path, *after_step: Any) -> tuple[Any, Checkpointer]:
         EMA(0.9),
         *(CallbackHook(after_step=call) for call in after_step),
         PeriodicCheckpointer(checkpointer, 1, max_to_keep=2),
-        EvalHook(3, lambda: {"AP": float(trainer.iter)}),
+        EvalHook(3, lambda: {"AP": float(min(trainer.iter, LENGTH - 1))}),  # at the end `iter` is LENGTH
         BestCheckpointer(3, checkpointer, "AP"),
     ]
     trainer.register_hooks(hooks)
