@@ -4,8 +4,8 @@ A loss that is not finite is found without waiting for the device, in one of two
 
 * One process with the loss on the CPU: reading it is free, a bad loss is seen before ``backward``.
 * Otherwise ``backward`` starts with a gradient that is NaN where the loss is not finite. DDP's own reduction carries
-  the NaN to every rank, the gradients are judged on the device, and an optimizer that takes ``found_inf`` (every
-  fused one of torch) leaves out the update there. The host learns of it when metrics are read.
+  it to every rank, the gradients are judged on the device, and an optimizer that takes ``found_inf`` (torch's fused
+  ones) leaves out the update there. The host learns of it when metrics are read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 from drivetrain.errors import NonFiniteLossError, TrainingError
 from drivetrain.events.storage import EventStorage
 
-from .precision import non_finite
+from .precision import NonFiniteCheck
 
 if TYPE_CHECKING:
     from drivetrain.events.reduction import RankMetrics
@@ -64,7 +64,6 @@ class Rewind(BaseException):
     """Leaves the loop for the last checkpoint; ``error`` is what to raise where there is none to go back to."""
 
     def __init__(self, error: NonFiniteLossError) -> None:
-        super().__init__(str(error))
         self.error = error
 
 
@@ -99,12 +98,13 @@ class FiniteGuard:
         self._cuda = device if device is not None and device.type == "cuda" else None
         self._starts: deque[StepStart] = deque(maxlen=max(memory, 1))
         self._buffers: KeptBuffers | None = None
+        self._check = NonFiniteCheck()
         self.reset()
 
     def reset(self) -> None:
         """Forget what was found on the device so far."""
-        # On the device: steps with bad gradients (which DDP brings to every rank) and bad losses of this rank since the
-        # last `verdict`; and 1 + the first iteration with either.
+        # On the device, since the last `verdict`: steps with bad gradients (which DDP brings to every rank) and with
+        # a bad loss of this rank; and 1 + the first iteration with either.
         self._count: torch.Tensor | None = None
         self._lost: torch.Tensor | None = None
         self._bad_loss: torch.Tensor | None = None
@@ -161,7 +161,7 @@ class FiniteGuard:
         Returns:
             False for a bad step that is known by now.
         """
-        found = non_finite([p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None])
+        found = self._check([p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None])
         if found is not None and self._count is not None:
             bad = self._note_gradients(found, iteration)
             if bad.device.type != "cpu" and getattr(optimizer, "_step_supports_amp_scaling", False):

@@ -10,7 +10,7 @@ import torch
 
 from drivetrain.errors import TrainingError
 
-__all__ = ["BFloat16", "Float16", "Precision", "build_precision", "device_of", "non_finite"]
+__all__ = ["BFloat16", "Float16", "NonFiniteCheck", "Precision", "build_precision", "device_of"]
 
 
 class Precision:
@@ -150,17 +150,29 @@ def device_of(model: torch.nn.Module) -> torch.device:
     return torch.device("cpu") if parameter is None else parameter.device
 
 
-def non_finite(grads: list[torch.Tensor]) -> torch.Tensor | None:
-    """A one-element tensor, 1 where any gradient has an infinite or NaN element; None without gradients.
+class NonFiniteCheck:
+    """Says whether gradients have an infinite or NaN element; it keeps what the check needs from step to step.
 
-    It is the check of ``torch.amp.GradScaler``: one pass and, on a GPU, one kernel for all gradients.
+    The check is that of ``torch.amp.GradScaler``: one pass and, on a GPU, one kernel for all gradients.
     """
-    if not grads:
-        return None
-    device = grads[0].device
-    if device.type in ("cpu", "cuda") and all(g.device == device and g.layout == torch.strided for g in grads):
-        found = torch.zeros((), device=device)
-        torch._amp_foreach_non_finite_check_and_unscale_(grads, found, torch.ones((), device=device))
+
+    def __init__(self) -> None:
+        self._kept: dict[torch.device, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def __call__(self, grads: list[torch.Tensor]) -> torch.Tensor | None:
+        """A one-element tensor on the gradients' device, above 0 if any is not finite; None without gradients.
+
+        It is overwritten by the next call.
+        """
+        if not grads:
+            return None
+        device = grads[0].device
+        if device not in self._kept:
+            self._kept[device] = torch.zeros((), device=device), torch.ones((), device=device)
+        found, one = self._kept[device]
+        try:
+            torch._amp_foreach_non_finite_check_and_unscale_(grads, found.zero_(), one)
+        except (RuntimeError, NotImplementedError):  # sparse, on several devices, or on one that lacks it
+            values = (g.coalesce().values() if g.is_sparse else g for g in grads)
+            return torch.stack([(~torch.isfinite(v).all()).float().to(device) for v in values]).amax()
         return found
-    values = (g.coalesce().values() if g.is_sparse else g for g in grads)
-    return torch.stack([(~torch.isfinite(v).all()).float().to(device) for v in values]).amax()
