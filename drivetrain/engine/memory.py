@@ -49,19 +49,21 @@ def recover(trainer: SimpleTrainer, batch: Any, index: int, finite: bool, error:
     Raises:
         StepOutOfMemoryError: making parts is not wanted (``oom_retry``) or not possible, or one image is too much.
     """
-    names = {frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)}
-    phase = "backward" if "backward" in names else "forward"
+    phase = _phase(error)
     message = _describe(trainer, batch, phase, error)
     traceback.clear_frames(error.__traceback__)  # what the failed forward holds
+    exchanges = hasattr(trainer.model, "no_sync")
     # Gradients that backward began to add to those of earlier batches, or to exchange, cannot be taken back.
-    begun = phase == "backward" and (index > 0 or hasattr(trainer.model, "no_sync"))
-    parts = 2
-    while trainer.oom_retry and not begun and isinstance(batch, list) and parts < 2 * len(batch):
+    possible = isinstance(batch, list) and not (phase == "backward" and (index > 0 or exchanges))
+    # Nor can those of the parts that did fit, except by beginning the iteration anew: later batches have one try.
+    parts = 2 if index == 0 or not possible else len(batch)
+    while trainer.oom_retry and possible and parts < 2 * len(batch):
         if device_of(trainer.model).type == "cuda":
             torch.cuda.empty_cache()
         try:
             outcome = _in_parts(trainer, list(_split(batch, parts)), index, finite)
         except torch.OutOfMemoryError as again:
+            possible = index == 0 and not (exchanges and _phase(again) == "backward")
             traceback.clear_frames(again.__traceback__)
             parts *= 2
             continue
@@ -71,6 +73,12 @@ def recover(trainer: SimpleTrainer, batch: Any, index: int, finite: bool, error:
         f"{message}: use smaller batches (SOLVER.IMS_PER_BATCH, with SOLVER.ACCUMULATE to make up for it), smaller "
         "images, or SOLVER.PRECISION bf16; SOLVER.OOM_RETRY makes such a batch again in parts"
     ) from error
+
+
+def _phase(error: BaseException) -> str:
+    """Where in the step an error was raised."""
+    names = {frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)}
+    return "backward" if "backward" in names else "forward"
 
 
 def _in_parts(trainer: SimpleTrainer, parts: Sequence[list[Any]], index: int, finite: bool) -> Outcome:

@@ -79,6 +79,30 @@ def test_a_batch_made_in_parts_gives_the_same_weights(
         assert values[1] == pytest.approx(values[0], rel=1e-5)
 
 
+@pytest.mark.parametrize("index", [0, 1])
+def test_parts_that_did_fit_are_not_counted_twice(index: int) -> None:
+    """Two parts of three images: the first fits, the second does not, so that parts are made again."""
+
+    class Uneven(Limited):
+        def forward(self, batch: Any) -> Any:
+            losses = super().forward(batch)
+            if len(batch) > 1 and any(item is self.large for item in batch):
+                raise torch.OutOfMemoryError("Tried to allocate 20.00 GiB.")
+            return losses
+
+    batches = [TinyLoader(batch_size=6).batch(number) for number in range(2)]
+    ends = []
+    for large in (None, batches[index][-1]):
+        made = trainer(6, oom_retry=True, accumulate=2)
+        made.model.__class__ = Uneven
+        made.model.large = large
+        made.data_loader = batches
+        made.train(0, 1)
+        ends.append({name: value.clone() for name, value in made.model.state_dict().items()})
+    for name, value in ends[0].items():
+        torch.testing.assert_close(ends[1][name], value, rtol=1e-5, atol=1e-7)
+
+
 def test_one_image_that_does_not_fit() -> None:
     with pytest.raises(StepOutOfMemoryError):
         trainer(0, oom_retry=True).train(0, 1)
