@@ -20,9 +20,18 @@ if TYPE_CHECKING:
     from .crop import RandomCrop as RandomCrop
     from .flip import FlipTransform as FlipTransform
     from .flip import RandomFlip as RandomFlip
+    from .iou_crop import RandomIoUCrop as RandomIoUCrop
+    from .pad import FixedSizeCrop as FixedSizeCrop
+    from .pad import Letterbox as Letterbox
+    from .pad import PadTransform as PadTransform
     from .resize import ResizeShortestEdge as ResizeShortestEdge
     from .resize import ResizeTransform as ResizeTransform
     from .resize import shortest_edge_size as shortest_edge_size
+    from .rotate import RandomRotation as RandomRotation
+    from .rotate import RotationTransform as RotationTransform
+    from .scale import Resize as Resize
+    from .scale import ResizeScale as ResizeScale
+    from .scale import ResizeToFit as ResizeToFit
     from .torchvision import FromTorchvision as FromTorchvision
     from .torchvision import TorchvisionTransform as TorchvisionTransform
 
@@ -32,13 +41,22 @@ __all__ = [
     "ColorTransform",
     "Compose",
     "CropTransform",
+    "FixedSizeCrop",
     "FlipTransform",
     "FromTorchvision",
+    "Letterbox",
     "NoOpTransform",
+    "PadTransform",
     "RandomCrop",
     "RandomFlip",
+    "RandomIoUCrop",
+    "RandomRotation",
+    "Resize",
+    "ResizeScale",
     "ResizeShortestEdge",
+    "ResizeToFit",
     "ResizeTransform",
+    "RotationTransform",
     "TorchvisionTransform",
     "Transform",
     "TransformList",
@@ -55,13 +73,22 @@ __getattr__, __dir__ = attach(
         "ColorTransform": "color",
         "Compose": "base",
         "CropTransform": "crop",
+        "FixedSizeCrop": "pad",
         "FlipTransform": "flip",
         "FromTorchvision": "torchvision",
+        "Letterbox": "pad",
         "NoOpTransform": "base",
+        "PadTransform": "pad",
         "RandomCrop": "crop",
         "RandomFlip": "flip",
+        "RandomIoUCrop": "iou_crop",
+        "RandomRotation": "rotate",
+        "Resize": "scale",
+        "ResizeScale": "scale",
         "ResizeShortestEdge": "resize",
+        "ResizeToFit": "scale",
         "ResizeTransform": "resize",
+        "RotationTransform": "rotate",
         "TorchvisionTransform": "torchvision",
         "Transform": "base",
         "TransformList": "base",

@@ -59,6 +59,10 @@ class Transform(ABC):
         """The transformed masks; (N, H, W) uint8 in and out."""
         return self._image(masks)
 
+    def _labels(self, labels: Tensor, fill: int) -> Tensor:
+        """The transformed label maps, (N, H, W) uint8; ``fill`` is the label of what was not in the image."""
+        return self._mask(labels)
+
     def apply_image(self, image: ImageLike) -> ImageLike:
         """The transformed image: uint8, tensor (C, H, W) or array (H, W, C) or (H, W), returned in the same form.
 
@@ -99,6 +103,22 @@ class Transform(ABC):
         moved = self._mask(stack.to(torch.uint8)).to(as_tensor.dtype)
         plain = moved[0] if as_tensor.ndim == 2 else moved
         return plain if isinstance(mask, Tensor) else np.asarray(plain.contiguous().numpy())
+
+    def apply_segmentation(self, labels: ImageLike, fill: int = 255) -> ImageLike:
+        """The transformed label map (H, W), uint8, tensor or array, in the form it came in.
+
+        Args:
+            labels: a class for each pixel.
+            fill: the label of pixels that were not in the image, such as those of a padded border.
+
+        Raises:
+            ValueError: the map does not have ``input_size``.
+        """
+        self._check_size(labels.shape)
+        if isinstance(labels, Tensor):
+            return self._labels(labels[None], fill)[0]
+        view = torch.from_numpy(np.require(labels, requirements=["C", "W"]))
+        return np.asarray(self._labels(view[None], fill)[0].contiguous().numpy())
 
     def apply_keypoints(self, keypoints: Array, flip_indices: Sequence[int] | None = None) -> Array:
         """The keypoints (N, K, 3), x, y and visibility, with left and right exchanged where the image is mirrored.
@@ -164,6 +184,11 @@ class TransformList(Transform):
             masks = transform._mask(masks)
         return masks
 
+    def _labels(self, labels: Tensor, fill: int) -> Tensor:
+        for transform in self.transforms:
+            labels = transform._labels(labels, fill)
+        return labels
+
     def apply_coords(self, coords: Array) -> Array:
         """The points (N, 2) after all transforms."""
         for transform in self.transforms:
@@ -185,7 +210,13 @@ class TransformList(Transform):
 
 
 class Augmentation(ABC):
-    """A random change of images: something that draws transforms."""
+    """A random change of images: something that draws transforms.
+
+    Attributes:
+        needs_boxes: whether it looks at the boxes of the objects; then `draw_around` has to be called.
+    """
+
+    needs_boxes: bool = False
 
     @abstractmethod
     def draw(self, rng: np.random.Generator, height: int, width: int) -> Transform:
@@ -196,6 +227,10 @@ class Augmentation(ABC):
             height: of the image, in pixels.
             width: of the image, in pixels.
         """
+
+    def draw_around(self, rng: np.random.Generator, height: int, width: int, boxes: Array) -> Transform:
+        """Decide what to do to an image of this size with objects in these boxes (N, 4), x0, y0, x1, y1, in pixels."""
+        return self.draw(rng, height, width)
 
     def get_transform(self, image: Array | Tensor) -> Transform:
         """A transform for ``image``, (H, W, C) array or (C, H, W) tensor, drawn from NumPy's global generator."""
@@ -243,12 +278,23 @@ class Compose(Augmentation):
         """
         self.augmentations = [_as_augmentation(a) for a in augmentations]
 
+    @property
+    def needs_boxes(self) -> bool:  # type: ignore[override]
+        """Whether one of them does."""
+        return any(augmentation.needs_boxes for augmentation in self.augmentations)
+
     def draw(self, rng: np.random.Generator, height: int, width: int) -> TransformList:
         """Draw from each augmentation in turn, for the size that its predecessors leave."""
-        size = (height, width)
+        return self.draw_around(rng, height, width, np.zeros((0, 4)))
+
+    def draw_around(self, rng: np.random.Generator, height: int, width: int, boxes: Array) -> TransformList:
+        """Draw from each augmentation in turn, for the size that its predecessors leave and the boxes there."""
+        size, last = (height, width), len(self.augmentations) - 1
         drawn = []
-        for augmentation in self.augmentations:
-            transform = augmentation.draw(rng, *size)
+        for index, augmentation in enumerate(self.augmentations):
+            transform = augmentation.draw_around(rng, *size, boxes)
+            if len(boxes) and index < last:
+                boxes = transform.apply_boxes(boxes)
             size = transform.output_size
             drawn.append(transform)
         return TransformList(drawn, (height, width))

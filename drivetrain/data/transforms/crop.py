@@ -12,7 +12,7 @@ from drivetrain.errors import ConfigError, did_you_mean
 
 from .base import Augmentation, Size, Transform
 
-__all__ = ["CropTransform", "RandomCrop", "clip_polygon"]
+__all__ = ["CropTransform", "RandomCrop", "clip_polygon", "visible_polygons"]
 
 Array = np.ndarray[Any, Any]
 CROP_TYPES = ("relative_range", "relative", "absolute", "absolute_range")
@@ -53,6 +53,12 @@ def _area(points: Array) -> float:
     return 0.5 * abs(float(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))))
 
 
+def visible_polygons(polygons: Sequence[Array], size: Size) -> list[Array]:
+    """The parts of polygons [x0, y0, x1, y1, ...] inside an image of (height, width) ``size``; without area, none."""
+    cut = (clip_polygon(p.reshape(-1, 2), size[1], size[0]) for p in polygons)
+    return [p.reshape(-1) for p in cut if len(p) >= 3 and _area(p) > 0]
+
+
 class CropTransform(Transform):
     """Cuts a rectangle out of an image; polygons are cut too, boxes and points are only shifted."""
 
@@ -80,16 +86,13 @@ class CropTransform(Transform):
 
     def apply_polygons(self, polygons: Sequence[Array | Sequence[float]]) -> list[Array]:
         """The parts of one instance's polygons in the crop, as flat float64 arrays; those without area drop out."""
-        height, width = self.output_size
-        points = [p.reshape(-1, 2) for p in super().apply_polygons(polygons)]
-        cut = [clip_polygon(p, width, height) for p in points]
-        return [p.reshape(-1) for p in cut if len(p) >= 3 and _area(p) > 0]
+        return visible_polygons(super().apply_polygons(polygons), self.output_size)
 
 
 class RandomCrop(Augmentation):
     """Cuts out a rectangle at a random place."""
 
-    def __init__(self, crop_type: str, crop_size: Sequence[float]) -> None:
+    def __init__(self, crop_type: str, crop_size: Sequence[float], keep_object: bool = False) -> None:
         """Define the size of the rectangle; it never exceeds the image.
 
         Args:
@@ -97,6 +100,7 @@ class RandomCrop(Augmentation):
                 the image's. "relative_range": fractions drawn from [a, 1] and [b, 1]. "absolute": height a and width b
                 in pixels. "absolute_range": height and width both drawn from the integers in [a, b].
             crop_size: two numbers.
+            keep_object: place the rectangle such that the centre of an object, chosen at random, is in it.
 
         Raises:
             ConfigError: the type is unknown or the sizes do not fit it.
@@ -117,6 +121,7 @@ class RandomCrop(Augmentation):
                 f"{crop_size!r}"
             )
         self.crop_type, self.crop_size = crop_type, size
+        self.needs_boxes = keep_object
 
     def crop_shape(self, rng: np.random.Generator, height: int, width: int) -> Size:
         """Draw the (height, width) of the rectangle for an image of ``height`` x ``width``."""
@@ -138,3 +143,20 @@ class RandomCrop(Augmentation):
         top = int(rng.integers(height - crop_height + 1))
         left = int(rng.integers(width - crop_width + 1))
         return CropTransform((height, width), top, left, crop_height, crop_width)
+
+    def draw_around(self, rng: np.random.Generator, height: int, width: int, boxes: Array) -> CropTransform:
+        """Draw size and place of the rectangle, around an object if one is to be kept."""
+        if not self.needs_boxes or not len(boxes):
+            return self.draw(rng, height, width)
+        crop_height, crop_width = self.crop_shape(rng, height, width)
+        box = boxes[int(rng.integers(len(boxes)))]
+        left = _offset(rng, (box[0] + box[2]) / 2, crop_width, width)
+        top = _offset(rng, (box[1] + box[3]) / 2, crop_height, height)
+        return CropTransform((height, width), top, left, crop_height, crop_width)
+
+
+def _offset(rng: np.random.Generator, point: float, length: int, edge: int) -> int:
+    """Where an interval of ``length`` within [0, ``edge``] that holds ``point`` begins, drawn evenly."""
+    low = max(int(np.ceil(point)) - length, 0)
+    high = min(int(np.floor(point)), edge - length)
+    return int(rng.integers(min(low, high), high + 1))

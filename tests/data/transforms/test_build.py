@@ -4,9 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
-from drivetrain.data.transforms import ColorJitter, RandomCrop, RandomFlip, ResizeShortestEdge, build_augmentation
+from drivetrain.data.transforms import (
+    ColorJitter,
+    Compose,
+    FixedSizeCrop,
+    Letterbox,
+    RandomCrop,
+    RandomFlip,
+    RandomIoUCrop,
+    RandomRotation,
+    Resize,
+    ResizeScale,
+    ResizeShortestEdge,
+    ResizeToFit,
+    build_augmentation,
+)
 from drivetrain.engine.defaults.config import get_cfg
 from drivetrain.errors import ConfigError
 
@@ -61,3 +76,31 @@ def test_flips(which: str, ways: list[bool]) -> None:
     cfg.INPUT.RANDOM_FLIP = which
     flips = [a for a in build_augmentation(cfg, True) if isinstance(a, RandomFlip)]
     assert [f.horizontal for f in flips] == ways
+
+
+@pytest.mark.parametrize(
+    ("kind", "train", "test"),
+    [
+        ("fixed", [Resize], [Resize]),
+        ("letterbox", [Letterbox], [ResizeToFit]),
+        ("scale_jitter", [ResizeScale, FixedSizeCrop], [ResizeToFit]),
+    ],
+)
+def test_ways_of_resizing(kind: str, train: list[type], test: list[type]) -> None:
+    cfg = get_cfg()
+    cfg.INPUT.RESIZE, cfg.INPUT.SIZE, cfg.INPUT.RANDOM_FLIP = kind, (96, 128), "none"
+    assert kinds(cfg) == train and kinds(cfg, False) == test
+    rng = np.random.default_rng(0)
+    assert Compose(build_augmentation(cfg, True)).draw(rng, 50, 50).output_size == (96, 128)
+    assert Compose(build_augmentation(cfg, False)).draw(rng, 50, 50).output_size == (96, 128 if kind == "fixed" else 96)
+
+
+def test_rotation_and_crops_around_objects() -> None:
+    cfg = get_cfg()
+    cfg.INPUT.ROTATION = (-5, 15)
+    cfg.INPUT.CROP.ENABLED = cfg.INPUT.CROP.KEEP_OBJECT = True
+    rotation, crop, *_ = build_augmentation(cfg, True)
+    assert isinstance(rotation, RandomRotation) and rotation.angles == (-5, 15) and not rotation.expand
+    assert isinstance(crop, RandomCrop) and crop.needs_boxes
+    cfg.INPUT.CROP.TYPE = "iou"
+    assert kinds(cfg)[1] is RandomIoUCrop and RandomRotation not in kinds(cfg, False)

@@ -101,3 +101,19 @@ def test_bad_input() -> None:
             RandomCrop(kind, size)
     with pytest.raises(ValueError, match="not within an image of height x width 6 x 10"):
         CropTransform((6, 10), 4, 0, 3, 5)
+
+
+def test_a_crop_that_keeps_an_object() -> None:
+    rng = np.random.default_rng(0)
+    boxes = np.array([[0.0, 0.0, 4.0, 6.0], [70.0, 50.0, 80.0, 60.0]])
+    crop = RandomCrop("absolute", (20, 30), keep_object=True)
+    assert crop.needs_boxes and not RandomCrop("absolute", (20, 30)).needs_boxes
+    seen = set()
+    for _ in range(200):
+        drawn = crop.draw_around(rng, 60, 80, boxes)
+        centres = [((b[0] + b[2]) / 2 - drawn.left, (b[1] + b[3]) / 2 - drawn.top) for b in boxes]
+        inside = [0 <= x <= 30 and 0 <= y <= 20 for x, y in centres]
+        assert sum(inside) == 1 and drawn.output_size == (20, 30)
+        seen.add(inside.index(True))
+    assert seen == {0, 1}
+    assert crop.draw_around(rng, 60, 80, np.zeros((0, 4))).output_size == (20, 30)

@@ -1,0 +1,28 @@
+"""What values of a config have to meet."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+__all__ = ["below_one", "increasing", "positive"]
+
+
+def positive(value: Any) -> None:
+    """Check that a number, or each of several, is above zero."""
+    numbers = value if isinstance(value, (tuple, list)) else (value,)
+    if not all(number > 0 for number in numbers):
+        raise ValueError(f"must be above 0, received {value!r}")
+
+
+def increasing(value: tuple[int, ...]) -> None:
+    """Check that iterations come in order."""
+    if any(later <= earlier for earlier, later in pairwise(value)):
+        raise ValueError(f"must be increasing iterations, received {value!r}")
+
+
+def below_one(value: Any) -> None:
+    """Check decay rates, which must not be 1."""
+    numbers = value if isinstance(value, (tuple, list)) else (value,)
+    if not all(0 <= number < 1 for number in numbers):
+        raise ValueError(f"must be at least 0 and below 1, received {value!r}")

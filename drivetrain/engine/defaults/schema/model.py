@@ -1,0 +1,82 @@
+"""The keys under MODEL."""
+
+# ruff: noqa: RUF009 - option() and section() make dataclass fields, as dataclasses.field() does
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from drivetrain.config import option, section
+
+from .checks import positive
+
+__all__ = ["AnchorGenerator", "Backbone", "Head", "Model", "Pyramid"]
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """The network that turns an image into feature maps."""
+
+    NAME: str = option("", 'Backbone name; "" is the model\'s own, "timm/NAME" any timm feature extractor.')
+    FREEZE_AT: int = option(0, "How many of the first stages are not trained; 0 trains all.", min=0)
+    NORM: Literal["", "BN", "FrozenBN"] = option("", 'Normalisation layers; "" keeps the backbone\'s own.')
+
+
+@dataclass(frozen=True)
+class Pyramid:
+    """The feature pyramid between backbone and head."""
+
+    OUT_CHANNELS: int = option(0, "Channels of every pyramid level; 0 is the model's own number.", min=0)
+
+
+@dataclass(frozen=True)
+class Head:
+    """The layers that predict boxes and classes."""
+
+    NUM_CONVS: int = option(0, "Convolutions before each prediction; 0 is the model's own number.", min=0)
+    NORM: Literal["", "GN"] = option("", "Norm between the convolutions of RetinaNet's head; GN is group norm.")
+    BATCH_SIZE_PER_IMAGE: int = option(
+        0, "Boxes per image that a two-stage detector's second stage learns from; 0 is the model's own.", min=0
+    )
+    NUM_PROPOSALS: int = option(
+        0, "Boxes per image that a two-stage detector's first stage hands on; 0 is the model's own.", min=0
+    )
+
+
+@dataclass(frozen=True)
+class AnchorGenerator:
+    """The reference boxes of anchor-based models."""
+
+    SIZES: list[list[float]] = option([], "Anchor sizes in pixels, one list per level; [] is the model's own.")
+    ASPECT_RATIOS: list[list[float]] = option(
+        [], "Anchor height over width, one list per level; [] is the model's own."
+    )
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is trained."""
+
+    NAME: str = option("fcos_tiny", "A registered model or preset.")
+    NUM_CLASSES: int = option(0, "Number of classes; 0 takes it from the training dataset.", min=0)
+    WEIGHTS: str = option("", 'Checkpoint to start from; "" starts from random weights.')
+    DEVICE: str = option("auto", '"auto", "cpu", "cuda", "cuda:1", "mps"...')
+    PIXEL_MEAN: list[float] = option(
+        [123.675, 116.28, 103.53], "Mean per channel on the 0..255 scale, in the order of INPUT.FORMAT."
+    )
+    PIXEL_STD: list[float] = option(
+        [58.395, 57.12, 57.375], "Standard deviation per channel, like PIXEL_MEAN.", check=positive
+    )
+    SCORE_THRESH_TEST: float = option(0.05, "Predictions scored lower are dropped.", min=0, max=1)
+    NMS_THRESH_TEST: float = option(0.6, "Of two boxes overlapping more (IoU), one is dropped.", min=0, max=1)
+    CHANNELS_LAST: bool = option(
+        False, "Keep weights, and with them feature maps, in channels-last memory order; a given object stays as it is."
+    )
+    COMPILE: bool = option(
+        False, "Compile the model's backbone and head with torch.compile; a model given as an object stays as it is."
+    )
+    COMPILE_BACKEND: str = option("inductor", "What compiles it: a backend of torch.compile.")
+    BACKBONE: Backbone = section(Backbone)
+    FPN: Pyramid = section(Pyramid)
+    HEAD: Head = section(Head)
+    ANCHOR_GENERATOR: AnchorGenerator = section(AnchorGenerator)
