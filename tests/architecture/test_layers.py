@@ -14,7 +14,8 @@ PACKAGE = ROOT / "drivetrain"
 # From top to bottom; what stands in one row may not import one another.
 LAYERS = [
     {"cli"},
-    {"engine.defaults", "testing", "compat"},
+    {"compat"},
+    {"engine.defaults", "testing"},
     {"engine"},
     {"checkpoint", "data", "modeling", "evaluation", "visualization"},
     {"events", "solver", "config", "structures"},

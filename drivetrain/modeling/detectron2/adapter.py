@@ -1,0 +1,91 @@
+"""From a batch to targets, and from detections to outputs: what the models of this package share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from drivetrain.errors import ModelError
+from drivetrain.modeling.contract import Batch, Losses, Outputs
+from drivetrain.modeling.preprocess import Preprocess
+from drivetrain.structures import Boxes, ImageList, Instances
+
+from .mask_head import paste_masks
+
+__all__ = ["Detector", "in_output_image"]
+
+
+class Detector(nn.Module):
+    """Keeps the model contract; subclasses give :meth:`losses` and :meth:`detections`.
+
+    Attributes:
+        num_classes: the number of classes.
+        preprocess: normalises and pads.
+    """
+
+    num_classes: int
+    preprocess: Preprocess
+
+    def losses(self, images: ImageList, truth: Sequence[Instances]) -> Losses:
+        """The losses of prepared images; ``truth`` lies on the model's device."""
+        raise NotImplementedError
+
+    def detections(self, images: ImageList) -> list[Instances]:
+        """Of each prepared image ``pred_boxes`` (a tensor), ``scores``, ``pred_classes`` in its own pixels."""
+        raise NotImplementedError
+
+    def forward(self, batch: Batch) -> Losses | Outputs:
+        """Losses in training mode, outputs in evaluation mode; see :mod:`drivetrain.modeling.contract`.
+
+        Raises:
+            ModelError: the batch is empty or an entry lacks what the contract asks for.
+        """
+        if not batch:
+            raise ModelError("the batch is empty: a model is called with a list of at least one dict")
+        images = self.preprocess(batch)
+        if self.training:
+            return self.losses(images, [self._truth(entry) for entry in batch])
+        return [
+            {"instances": in_output_image(found, int(entry.get("height", size[0])), int(entry.get("width", size[1])))}
+            for entry, size, found in zip(batch, images.image_sizes, self.detections(images), strict=True)
+        ]
+
+    def _truth(self, entry: dict[str, Any]) -> Instances:
+        instances = entry.get("instances")
+        where = entry.get("file_name", "an image")
+        if not isinstance(instances, Instances) or not (instances.has("gt_boxes") and instances.has("gt_classes")):
+            raise ModelError(
+                f"in training every entry of a batch has 'instances' with gt_boxes and gt_classes, but that of {where} "
+                f"has {instances!r}"
+            )
+        classes = instances.gt_classes
+        if (
+            classes.device.type == "cpu"
+            and classes.numel()
+            and not 0 <= classes.min() <= classes.max() < self.num_classes
+        ):
+            raise ModelError(
+                f"{where} has classes {sorted(set(classes.tolist()))}, but the model has {self.num_classes}, numbered "
+                "from 0: set the number of classes (MODEL.ROI_HEADS or MODEL.RETINANET) to the dataset's"
+            )
+        return instances.to(self.preprocess.device)
+
+
+def in_output_image(found: Instances, height: int, width: int) -> Instances:
+    """Detections in a resized image as those in the original one, (height, width) pixels; empty boxes drop out."""
+    scale_x, scale_y = width / found.image_size[1], height / found.image_size[0]
+    boxes = Boxes(found.pred_boxes)
+    boxes.scale(scale_x, scale_y)
+    boxes.clip((height, width))
+    out = Instances((height, width), pred_boxes=boxes, scores=found.scores, pred_classes=found.pred_classes)
+    if found.has("pred_keypoints"):
+        keypoints = found.pred_keypoints
+        out.pred_keypoints = keypoints * keypoints.new_tensor((scale_x, scale_y, 1.0))
+    if found.has("pred_masks"):
+        out.pred_masks = found.pred_masks
+    out = out[boxes.nonempty()]
+    if found.has("pred_masks"):
+        out.pred_masks = paste_masks(out.pred_masks, out.pred_boxes.tensor, (height, width))
+    return out

@@ -1,0 +1,54 @@
+"""The feature pyramid, against torchvision's with the same weights."""
+
+from __future__ import annotations
+
+import torch
+from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool as TorchvisionMaxPool
+
+from drivetrain.modeling.detectron2.fpn import FPN, LastLevelMaxPool, LastLevelP6P7
+from drivetrain.modeling.detectron2.resnet import ResNet, ResNetOptions
+
+STAGES = ["res3", "res4", "res5"]
+
+
+def small() -> ResNet:
+    return ResNet(ResNetOptions(width_per_group=4, stem_out_channels=8, res2_out_channels=16), STAGES)
+
+
+@torch.no_grad()
+def test_equal_to_torchvision() -> None:
+    torch.manual_seed(0)
+    net = small()
+    pyramid = FPN(net, STAGES, 12, LastLevelMaxPool())
+    reference = FeaturePyramidNetwork([net.channels[s] for s in STAGES], 12, TorchvisionMaxPool())
+    for k in range(3):
+        for mine, theirs in ((f"fpn_lateral{k + 3}", "inner_blocks"), (f"fpn_output{k + 3}", "layer_blocks")):
+            getattr(reference, theirs)[k][0].load_state_dict(pyramid.get_submodule(mine).state_dict())
+    image = torch.randn(1, 3, 64, 96)
+    outputs = pyramid(image)
+    assert list(outputs) == ["p3", "p4", "p5", "p6"]
+    for mine, theirs in zip(outputs.values(), reference(net(image)).values(), strict=True):
+        assert torch.allclose(mine, theirs, atol=1e-5)
+
+
+def test_two_more_levels_from_the_resnet_or_the_pyramid() -> None:
+    for source in ("res5", "p5"):
+        net = small()
+        channels = net.channels["res5"] if source == "res5" else 12
+        pyramid = FPN(net, STAGES, 12, LastLevelP6P7(channels, 12, source))
+        shapes = {name: tuple(maps.shape[1:]) for name, maps in pyramid(torch.zeros(1, 3, 96, 128)).items()}
+        assert shapes == {"p3": (12, 12, 16), "p4": (12, 6, 8), "p5": (12, 3, 4), "p6": (12, 2, 2), "p7": (12, 1, 1)}
+        assert pyramid.strides == {"p3": 8, "p4": 16, "p5": 32, "p6": 64, "p7": 128}
+
+
+@torch.no_grad()
+def test_averages_instead_of_sums() -> None:
+    torch.manual_seed(0)
+    net = small()
+    whole, half = FPN(net, STAGES, 12, LastLevelMaxPool()), FPN(net, STAGES, 12, LastLevelMaxPool(), fuse="avg")
+    half.load_state_dict(whole.state_dict())
+    image = torch.randn(1, 3, 64, 64)
+    assert torch.equal(whole(image)["p5"], half(image)["p5"]) and not torch.allclose(
+        whole(image)["p4"], half(image)["p4"]
+    )
