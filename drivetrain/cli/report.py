@@ -57,7 +57,7 @@ def show_results(trainer: Any, results: Any) -> None:
 
 def _print_results(results: Any) -> None:
     flat = flatten_results_dict(results or {})
-    for name in [n for n in flat if n.endswith(("/AP", "/AP50"))]:
+    for name in [n for n in flat if n.endswith(("/AP", "/AP50", "/mIoU", "/PQ", "/top1"))]:
         print(f"{name.replace('/', ' ')} = {flat[name]:.1f}  ({flat[name] / 100:.3f})")
 
 
@@ -76,13 +76,13 @@ def _facts(trainer: Any) -> dict[str, object]:
 
 
 def _per_class(results: Any) -> list[dict[str, object]]:
-    """One row per class from ``AP-<class>`` entries."""
+    """One row per class from entries such as ``AP-<class>``."""
     rows: dict[str, dict[str, object]] = {}
     for name, value in flatten_results_dict(results).items():
         task, _, metric = name.rpartition("/")
-        if metric.startswith("AP-"):
-            label = metric.removeprefix("AP-")
-            rows.setdefault(label, {"class": label})[f"AP {task}"] = value
+        figure, dash, label = metric.partition("-")
+        if dash:
+            rows.setdefault(label, {"class": label})[f"{figure} {task}"] = value
     return list(rows.values())
 
 

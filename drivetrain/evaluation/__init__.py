@@ -1,4 +1,4 @@
-"""Measuring a model on a dataset: the evaluator contract, the loop that feeds it, and COCO's average precision."""
+"""Measuring a model on a dataset: the evaluator contract, the loop that feeds it, and an evaluator for each task."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from drivetrain import attach
 
 if TYPE_CHECKING:
     from .build import build_evaluator as build_evaluator
+    from .classification import ClassificationEvaluator as ClassificationEvaluator
     from .coco import COCOEvaluator as COCOEvaluator
     from .coco_ground_truth import CocoGroundTruth as CocoGroundTruth
     from .coco_ground_truth import load_ground_truth as load_ground_truth
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from .evaluator import DatasetEvaluators as DatasetEvaluators
     from .inference import inference_context as inference_context
     from .inference import inference_on_dataset as inference_on_dataset
+    from .lvis import LVISEvaluator as LVISEvaluator
+    from .panoptic import COCOPanopticEvaluator as COCOPanopticEvaluator
+    from .pascal_voc import PascalVOCDetectionEvaluator as PascalVOCDetectionEvaluator
+    from .semantic_segmentation import SemSegEvaluator as SemSegEvaluator
     from .tables import ClassRow as ClassRow
     from .tables import ResultTable as ResultTable
     from .tables import results_table as results_table
@@ -25,11 +30,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COCOEvaluator",
+    "COCOPanopticEvaluator",
     "ClassRow",
+    "ClassificationEvaluator",
     "CocoGroundTruth",
     "DatasetEvaluator",
     "DatasetEvaluators",
+    "LVISEvaluator",
+    "PascalVOCDetectionEvaluator",
     "ResultTable",
+    "SemSegEvaluator",
     "build_evaluator",
     "flatten_results_dict",
     "inference_context",
@@ -45,11 +55,16 @@ __getattr__, __dir__ = attach(
     __name__,
     {
         "COCOEvaluator": "coco",
+        "COCOPanopticEvaluator": "panoptic",
         "ClassRow": "tables",
+        "ClassificationEvaluator": "classification",
         "CocoGroundTruth": "coco_ground_truth",
         "DatasetEvaluator": "evaluator",
         "DatasetEvaluators": "evaluator",
+        "LVISEvaluator": "lvis",
+        "PascalVOCDetectionEvaluator": "pascal_voc",
         "ResultTable": "tables",
+        "SemSegEvaluator": "semantic_segmentation",
         "build_evaluator": "build",
         "flatten_results_dict": "testing",
         "inference_context": "inference",

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import copy
-import itertools
-import logging
 import math
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from drivetrain.data.catalog import MetadataCatalog
-from drivetrain.errors import EvaluationError, OutputError, did_you_mean
-from drivetrain.runtime import comm
+import numpy as np
+
+from drivetrain.errors import EvaluationError, did_you_mean
 
 from .coco_annotations import plain_id
 from .coco_ground_truth import CocoGroundTruth, load_ground_truth
-from .coco_results import evaluate_task, instances_to_coco_json, write_results
-from .evaluator import DatasetEvaluator
-from .tables import ResultTable, class_rows, count_instances, mean_precision
+from .coco_results import encode_instances, result_entries, write_results
+from .coco_tables import class_rows, count_instances, mean_precision, overall_row
+from .per_image import PerImageEvaluator, check_classes, check_images
+from .store import MEMORY_LIMIT, PredictionStore, Rows
+from .tables import ResultTable
 
 __all__ = ["COCOEvaluator"]
 
@@ -31,8 +30,10 @@ _METRICS = {
     "keypoints": ("AP", "AP50", "AP75", "APm", "APl"),
 }  # in the order of the summary that the COCO evaluation makes
 
+Array = np.ndarray[Any, Any]
 
-class COCOEvaluator(DatasetEvaluator):
+
+class COCOEvaluator(PerImageEvaluator):
     """Average precision of detections on a registered dataset, as the COCO challenge measures it.
 
     Results are ``{"bbox": {...}, "segm": {...}, "keypoints": {...}}`` with the figures ``AP``, ``AP50``, ``AP75``,
@@ -46,6 +47,10 @@ class COCOEvaluator(DatasetEvaluator):
         tables: task -> :class:`~drivetrain.evaluation.tables.ResultTable` of the last ``evaluate``.
     """
 
+    _input_keys: ClassVar[tuple[str, ...]] = ("image_id",)
+    _known_tasks: ClassVar[tuple[str, ...]] = ("bbox", "keypoints", "segm")
+    _lvis: ClassVar[bool] = False
+
     def __init__(
         self,
         dataset_name: str,
@@ -57,6 +62,7 @@ class COCOEvaluator(DatasetEvaluator):
         use_fast_impl: bool = True,
         kpt_oks_sigmas: Sequence[float] = (),
         allow_cached_coco: bool = True,
+        memory_limit: int = MEMORY_LIMIT,
     ) -> None:
         """Prepare an evaluation; the ground truth is loaded when it is first needed (see :meth:`check`).
 
@@ -72,21 +78,16 @@ class COCOEvaluator(DatasetEvaluator):
             use_fast_impl: accepted; there is one implementation, and it is the fast one.
             kpt_oks_sigmas: spread of each keypoint; those of COCO's 17 person keypoints by default.
             allow_cached_coco: accepted; nothing is cached on disk.
+            memory_limit: bytes of predictions that a process keeps in memory; what goes beyond lies on disk.
 
         Raises:
             EvaluationError: an unknown task, or limits that are not positive integers.
         """
-        super().__init__()
-        self._dataset_name = dataset_name
+        super().__init__(dataset_name, distributed, output_dir, memory_limit=memory_limit)
         self._tasks, self._kpt_oks_sigmas = _tasks_and_sigmas(tasks, kpt_oks_sigmas)
-        self._distributed = distributed
-        self._output_dir = Path(output_dir) if output_dir else None
         self._max_dets_per_image = _limits(max_dets_per_image)
-        self._metadata = MetadataCatalog.get(dataset_name)
-        self._logger = logging.getLogger(__name__)
-        self._predictions: list[dict[str, Any]] = []
+        self._wanted: list[int | str] | None = None
         self._results: OrderedDict[str, dict[str, float]] = OrderedDict()
-        self.tables: dict[str, ResultTable] = {}
 
     @cached_property
     def _ground_truth(self) -> CocoGroundTruth:
@@ -114,19 +115,7 @@ class COCOEvaluator(DatasetEvaluator):
                 )
         if "keypoints" in (self._tasks or ()):
             self._check_sigmas(truth.num_keypoints)
-        if self._output_dir is not None:
-            try:
-                self._output_dir.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise OutputError(
-                    f"the output folder {self._output_dir} cannot be made: {error.strerror or error}"
-                ) from error
-
-    def reset(self) -> None:
-        """Forget the predictions; on the main process, :meth:`check`."""
-        self._predictions = []
-        if self._evaluates():
-            self.check()
+        super().check()
 
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
         """Take the predictions for a batch.
@@ -139,21 +128,7 @@ class COCOEvaluator(DatasetEvaluator):
             EvaluationError: the two do not belong together, a field is missing, a number is not finite, or the
                 image or a class is not in the ground truth.
         """
-        if len(inputs) != len(outputs):
-            raise EvaluationError(
-                f"the model returned {len(outputs)} outputs for {len(inputs)} images: one for each is needed"
-            )
-        for image, output in zip(inputs, outputs, strict=True):
-            if "image_id" not in image or "instances" not in output:
-                raise EvaluationError(
-                    "COCO evaluation needs 'image_id' in each input and 'instances' in each output, but the input has "
-                    f"{', '.join(map(str, image))} and the output {', '.join(map(str, output))}"
-                )
-            image_id = plain_id(image["image_id"], "the model's input")
-            entries = instances_to_coco_json(output["instances"], image_id)
-            if "_ground_truth" in self.__dict__:  # only the process that evaluates has loaded it
-                self._check_known(image_id, entries)
-            self._predictions.append({"image_id": image_id, "instances": entries})
+        super().process(inputs, outputs)
 
     def evaluate(self, img_ids: Iterable[int | str] | None = None) -> OrderedDict[str, Any]:
         """The results over all processes, on the main one (elsewhere empty).
@@ -164,37 +139,70 @@ class COCOEvaluator(DatasetEvaluator):
         Raises:
             EvaluationError: a prediction does not belong to the ground truth.
         """
-        predictions = self._predictions
-        if self._distributed and comm.get_world_size() > 1:
-            predictions = list(itertools.chain.from_iterable(comm.gather(self._predictions, dst=0)))
-        if not self._evaluates():
+        self._wanted = None if img_ids is None else [plain_id(i, "img_ids") for i in img_ids]
+        return super().evaluate()
+
+    def _encode(self, image_id: int | str, image: Mapping[str, Any], output: Mapping[str, Any]) -> Rows:
+        rows = encode_instances(output["instances"], image_id)
+        if "_ground_truth" in self.__dict__:  # only the process that evaluates has loaded it
+            self._check_known([image_id], np.zeros(len(rows.get("class", ())), dtype=np.int32), rows)
+        return rows
+
+    def _figures(self, store: PredictionStore) -> OrderedDict[str, Any]:
+        truth = self._ground_truth
+        self._results = OrderedDict()
+        columns, place = store.columns(), store.image_of_rows()
+        self._check_known(store.image_ids, place, columns)
+        expected = truth.image_ids if self._wanted is None else self._wanted
+        first = self._first_of_each(store, expected)
+        if self._output_dir is not None:
+            entries = self._result_entries(store, columns, first)
+            write_results(entries, self._output_dir / "coco_instances_results.json")
+        if not truth.annotated:
+            self._logger.info(f"{truth.source} has no annotations: the predictions are not evaluated")
             return OrderedDict()
-        self._results, self.tables = OrderedDict(), {}
-        wanted = None if img_ids is None else [plain_id(i, "img_ids") for i in img_ids]
-        self._eval_predictions(self._once_each(predictions, wanted), img_ids=wanted)
+        if not len(store):
+            self._logger.warning(f"Nothing was predicted on {self._dataset_name}: every figure is NaN")
+        self._eval_tasks(columns, place, np.asarray([truth.image_ids[i] for i in store.image_ids], np.int64), first)
         return copy.deepcopy(self._results)
 
-    def _evaluates(self) -> bool:
-        """Whether this process is one that computes results."""
-        return not self._distributed or comm.is_main_process()
+    def _result_entries(
+        self, store: PredictionStore, columns: Mapping[str, Any], first: Array
+    ) -> Iterator[list[dict[str, Any]]]:
+        """The result entries of one image after the other, with the dataset's category ids."""
+        category_ids = np.asarray(self._ground_truth.class_ids)
+        end = 0
+        for image_id, count, counts_once in zip(store.image_ids, store.counts, first.tolist(), strict=True):
+            start, end = end, end + count
+            if count and counts_once:
+                rows = {name: column[start:end] for name, column in columns.items()}
+                yield result_entries(image_id, category_ids[rows["class"]].tolist(), rows)
 
-    def _check_known(self, image_id: int | str, entries: Sequence[Mapping[str, Any]]) -> None:
-        """EvaluationError for an image, class or number of keypoints that the ground truth does not have."""
+    def _check_known(self, image_ids: Sequence[int | str], place: Array, columns: Mapping[str, Any]) -> None:
+        """EvaluationError for an image, class, mask size or number of keypoints that the ground truth does not have.
+
+        Args:
+            image_ids: images.
+            place: for each row the place of its image among these.
+            columns: the rows.
+        """
         truth = self._ground_truth
-        if image_id not in truth.image_ids:
-            raise EvaluationError(
-                f"a prediction is for image {image_id!r}, which is not in the ground truth ({truth.source}, "
-                f"{len(truth.image_ids)} images): the loader and the evaluator have to be for one dataset"
-            )
-        for entry in entries:
-            if not 0 <= entry["category_id"] < len(truth.class_ids):
+        check_images(image_ids, truth.image_ids, truth.source)
+        if not len(place):
+            return
+        check_classes(image_ids, place, columns["class"], len(truth.class_ids), truth.source)
+        if "counts" in columns and "segm" in truth.kinds:
+            sizes = np.asarray([truth.image_size(image_id) for image_id in image_ids])[place]
+            wrong = (columns["size"] != sizes).any(axis=1)
+            if wrong.any():
+                row = int(wrong.argmax())
                 raise EvaluationError(
-                    f"image {image_id!r}: class {entry['category_id']} was predicted, but {truth.source} has "
-                    f"{len(truth.class_ids)} classes (0 to {len(truth.class_ids) - 1}): the model's number of classes "
-                    "does not fit the dataset"
+                    f"image {image_ids[place[row]]!r}: a mask of {columns['size'][row].tolist()} pixels (height, "
+                    f"width) was predicted, but the image has {sizes[row].tolist()}: masks are those of the original "
+                    "image"
                 )
-        if entries and "keypoints" in entries[0] and "keypoints" in (self._tasks or truth.kinds):
-            predicted = len(entries[0]["keypoints"]) // 3
+        if "keypoints" in columns and "keypoints" in (self._tasks or truth.kinds):
+            predicted = columns["keypoints"].shape[1] // 3
             if predicted != truth.num_keypoints:
                 raise EvaluationError(
                     f"the model predicts {predicted} keypoints, but {truth.source} has {truth.num_keypoints}"
@@ -211,92 +219,58 @@ class COCOEvaluator(DatasetEvaluator):
                 f"(TEST.KEYPOINT_OKS_SIGMAS) {num_keypoints} numbers, such as 0.05 each"
             )
 
-    def _once_each(
-        self, predictions: Iterable[dict[str, Any]], wanted: Sequence[int | str] | None
-    ) -> list[dict[str, Any]]:
-        """The predictions of each image once, after a look at which images came twice or not at all."""
-        by_image: dict[int | str, dict[str, Any]] = {}
-        repeated = 0
-        for prediction in predictions:
-            self._check_known(prediction["image_id"], prediction["instances"])
-            repeated += prediction["image_id"] in by_image
-            by_image.setdefault(prediction["image_id"], prediction)
-        if repeated:
-            self._logger.warning(
-                f"{repeated} images of {self._dataset_name} came more than once, as when a sampler pads its "
-                "shares; the first predictions for each count"
-            )
-        expected = self._ground_truth.image_ids if wanted is None else wanted
-        unseen = [image_id for image_id in expected if image_id not in by_image]
-        if unseen:
-            first = ", ".join(repr(image_id) for image_id in unseen[:3])
-            self._logger.warning(
-                f"{len(unseen)} of {len(expected)} images of {self._dataset_name} were not given to the model (such as "
-                f"{first}); what is on them counts as missed"
-            )
-        return list(by_image.values())
-
-    def _tasks_from_predictions(self, predictions: Sequence[Mapping[str, Any]]) -> list[str]:
-        """The tasks that result entries have the fields for; those of the ground truth when there is no entry."""
-        if not predictions:
-            return sorted(self._ground_truth.kinds)
-        fields = {"bbox": "bbox", "keypoints": "keypoints", "segm": "segmentation"}
-        return [task for task, field in fields.items() if any(field in entry for entry in predictions)]
-
-    def _eval_predictions(
-        self, predictions: Sequence[Mapping[str, Any]], img_ids: Sequence[int | str] | None = None
-    ) -> None:
-        """Write the result file and fill ``_results`` and ``tables``.
+    def _eval_tasks(self, columns: Mapping[str, Any], place: Array, api_ids: Array, first: Array) -> None:
+        """Evaluate each task into ``_results`` and ``tables``.
 
         Args:
-            predictions: per image ``{"image_id", "instances": entries}``, with class indices as category ids.
-            img_ids: the images to evaluate; None for all.
+            columns: the rows of all images.
+            place: for each row the place of its image.
+            api_ids: the ids of the images in the ground truth's ``api``.
+            first: which of the images count.
         """
+        from .coco_matching import COLUMN_OF_TASK, Detections
+
         truth = self._ground_truth
-        entries = [entry for prediction in predictions for entry in prediction["instances"]]
-        results = [{**entry, "category_id": truth.class_ids[entry["category_id"]]} for entry in entries]
-        if self._output_dir is not None:
-            write_results(results, self._output_dir / "coco_instances_results.json")
-        if not truth.annotated:
-            self._logger.info(f"{truth.source} has no annotations: the predictions are not evaluated")
-            return
-        own_ids = [{**entry, "image_id": truth.image_ids[entry["image_id"]]} for entry in results]
-        images = None if img_ids is None else [truth.image_ids[image_id] for image_id in img_ids]
-        if not results:
-            self._logger.warning(f"Nothing was predicted on {self._dataset_name}: every figure is NaN")
-        for task in self._tasks or self._tasks_from_predictions(results):
+        images = None if self._wanted is None else [truth.image_ids[image_id] for image_id in self._wanted]
+        counted = first if images is None else first & np.isin(api_ids, images)
+        detections = Detections.by_class(columns, api_ids[place], counted[place], len(truth.class_ids))
+        predicted = {task for task in self._known_tasks if COLUMN_OF_TASK[task] in columns}
+        for task in self._tasks or sorted(predicted if len(place) else truth.kinds.intersection(self._known_tasks)):
             if task not in truth.kinds:
                 self._logger.warning(f"{truth.source} has no ground truth for {task}: it is not evaluated")
                 continue
-            self._eval_task(task, own_ids, images)
+            self._eval_task(task, detections, images)
 
-    def _eval_task(self, task: str, results: Sequence[Mapping[str, Any]], images: list[int] | None) -> None:
+    def _eval_task(self, task: str, detections: Any, images: list[int] | None) -> None:
         """Evaluate one task into ``_results`` and ``tables``."""
+        from .coco_matching import evaluate_task
+
         truth = self._ground_truth
         ordered = sorted(range(len(truth.class_ids)), key=truth.class_ids.__getitem__)
         names = [truth.class_names[index] for index in ordered]
-        ids = [truth.class_ids[index] for index in ordered]
         coco_eval = evaluate_task(
-            truth.api,
-            results,
+            truth,
+            detections,
             task,
-            category_ids=ids,
             image_ids=images,
             max_dets=self._max_dets_per_image,
             sigmas=self._kpt_oks_sigmas,
+            lvis=self._lvis,
         )
         figures = self._derive_coco_results(coco_eval, task, class_names=names)
         self._results[task] = figures
+        ids = [truth.class_ids[index] for index in ordered]
         counts = count_instances(truth.api.dataset["annotations"], ids, None if images is None else set(images))
         rows = dict(zip(ordered, class_rows(coco_eval, names, counts), strict=True))
         self.tables[task] = ResultTable(
             task=task,
             dataset=self._dataset_name,
             images=len(truth.image_ids if images is None else images),
+            measure="average precision in percent",
             metrics=figures,
             classes=[rows[index] for index in range(len(rows))],
+            overall=overall_row(figures, sum(counts)),
         )
-        self._logger.info(f"Evaluation results of {self.tables[task]}")
 
     def _derive_coco_results(
         self, coco_eval: Any, iou_type: str, class_names: Sequence[str] | None = None

@@ -19,6 +19,8 @@ __all__ = ["CocoGroundTruth", "load_ground_truth"]
 
 _logger = logging.getLogger(__name__)
 
+_OF_LVIS = ("neg_category_ids", "not_exhaustive_category_ids")  # what images have there
+
 
 @dataclass(frozen=True)
 class CocoGroundTruth:
@@ -44,6 +46,11 @@ class CocoGroundTruth:
     kinds: frozenset[str]
     num_keypoints: int
     annotated: bool
+
+    def image_size(self, image_id: int | str) -> tuple[int, int]:
+        """(height, width) of an image in pixels; (0, 0) where it is not told."""
+        image = self.api.imgs[self.image_ids[image_id]]
+        return image.get("height", 0), image.get("width", 0)
 
 
 def load_ground_truth(dataset_name: str) -> CocoGroundTruth:
@@ -167,7 +174,11 @@ def _ground_truth(
     from faster_coco_eval import COCO
 
     # a category of each class, also of those without an annotation
-    categories = [{"id": key, "name": name} for key, name in zip(class_ids, names, strict=True)]
+    categories: list[dict[str, Any]] = [{"id": i, "name": name} for i, name in zip(class_ids, names, strict=True)]
+    frequencies = {c["id"]: c["frequency"] for c in content.get("categories", ()) if "frequency" in c}  # of LVIS
+    for category in categories:
+        if category["id"] in frequencies:
+            category["frequency"] = frequencies[category["id"]]
     dataset = {"images": images, "annotations": annotations, "categories": categories}
     return CocoGroundTruth(
         source=source,
@@ -201,6 +212,7 @@ def _image(image: Mapping[str, Any], image_id: int) -> dict[str, Any]:
     result: dict[str, Any] = {"id": image_id, "file_name": image.get("file_name", "")}
     if isinstance(image.get("height"), int) and isinstance(image.get("width"), int):
         result.update(height=image["height"], width=image["width"])
+    result.update({key: image[key] for key in _OF_LVIS if key in image})
     return result
 
 

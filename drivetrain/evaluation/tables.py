@@ -4,73 +4,62 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-__all__ = ["ClassRow", "ResultTable", "class_rows", "count_instances", "mean_precision", "results_table"]
+__all__ = ["ClassRow", "ResultTable", "results_table"]
 
 
 @dataclass(frozen=True)
 class ClassRow:
-    """The figures of one class. Precisions are in 0..100, NaN where there is no ground truth or no prediction at all.
+    """The figures of one class.
 
     Attributes:
         name: the class.
-        ap: mean average precision over the overlaps 0.50 to 0.95.
-        ap50: average precision at overlap 0.50.
-        ap75: average precision at overlap 0.75.
-        instances: ground-truth instances, crowds not counted.
+        figures: column -> value. Floats are in 0..100, NaN where there is nothing to measure; ints are counts.
     """
 
     name: str
-    ap: float
-    ap50: float
-    ap75: float
-    instances: int
+    figures: Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class ResultTable:
-    """The figures of one task (``"bbox"``, ``"segm"``, ``"keypoints"``) on one dataset.
+    """The figures of one task (``"bbox"``, ``"sem_seg"``, ...) on one dataset.
 
     Attributes:
         task: the task's name.
         dataset: the dataset's name.
         images: images evaluated.
-        metrics: the figures over all classes: ``AP``, ``AP50``, ``AP75``, ``APs``, ...
-        classes: one row per class, by class index.
+        measure: what the figures are, for the title.
+        metrics: the figures over all classes: ``AP``, ``AP50``, ``mIoU``, ...
+        classes: one row per class, by class index, all with the same columns.
+        overall: the row for all classes together, with these columns too.
     """
 
     task: str
     dataset: str
     images: int
+    measure: str
     metrics: Mapping[str, float]
     classes: Sequence[ClassRow]
-
-    @property
-    def overall(self) -> ClassRow:
-        """All classes together, under the name ``all``."""
-        ap, ap50, ap75 = (self.metrics.get(name, math.nan) for name in ("AP", "AP50", "AP75"))
-        return ClassRow("all", ap, ap50, ap75, sum(row.instances for row in self.classes))
+    overall: ClassRow
 
     def rows(self) -> list[dict[str, Any]]:
-        """One dict per class with the fields of :class:`ClassRow`, then one for ``all``."""
-        return [asdict(row) for row in (*self.classes, self.overall)]
+        """One dict per class with its ``name`` and figures, then one for all of them."""
+        return [{"name": row.name, **row.figures} for row in (*self.classes, self.overall)]
 
     def __str__(self) -> str:
         """The table as aligned text: a line with the figures over all classes, then one line per class."""
-        names = [name for name in self.metrics if not name.startswith("AP-")]
+        names = [name for name in self.metrics if "-" not in name]
         figures = [_align([names, [_figure(self.metrics[name]) for name in names]], left=0)]
-        header = ["class", "AP", "AP50", "AP75", "instances"]
-        lines = [header, *(_cells(row) for row in (*self.classes, self.overall))]
-        title = f"{self.task} on {_plain(self.dataset)}, {self.images} images, average precision in percent:"
+        lines = [["class", *self.overall.figures], *(_cells(row) for row in (*self.classes, self.overall))]
+        title = f"{self.task} on {_plain(self.dataset)}, {self.images} images, {self.measure}:"
         return "\n".join([title, *figures, "", _align(lines, left=1)])
 
 
 def _cells(row: ClassRow) -> list[str]:
-    return [_plain(row.name), _figure(row.ap), _figure(row.ap50), _figure(row.ap75), str(row.instances)]
+    return [_plain(row.name), *(str(v) if isinstance(v, int) else _figure(v) for v in row.figures.values())]
 
 
 def _figure(value: float) -> str:
@@ -122,51 +111,3 @@ def _by_task(results: Mapping[str, Any], prefix: str = "") -> dict[str, dict[str
         else:
             tasks[key] = {figure: float(v) for figure, v in value.items() if "-" not in figure}
     return tasks
-
-
-def mean_precision(precision: np.ndarray[Any, Any]) -> float:
-    """The mean over the entries that exist, in 0..100; NaN when there are none.
-
-    Args:
-        precision: part of the COCO evaluation's array of precisions in 0..1, with -1 where there is no ground truth.
-    """
-    known = precision[precision > -1]
-    return float(known.mean() * 100) if known.size else math.nan
-
-
-def class_rows(evaluation: Any, class_names: Sequence[str], instances: Sequence[int]) -> list[ClassRow]:
-    """One row per class.
-
-    Args:
-        evaluation: what ``evaluate_task`` returned; None without predictions, which makes every precision NaN.
-        class_names: in the order of the evaluation's class axis.
-        instances: ground-truth instances of each class.
-    """
-    if evaluation is None:
-        nan = math.nan
-        return [ClassRow(n, nan, nan, nan, k) for n, k in zip(class_names, instances, strict=True)]
-    # precision: overlap threshold x recall x class x area range (0: all) x most detections (-1: most)
-    precision = evaluation.eval["precision"][:, :, :, 0, -1]
-    thresholds = np.asarray(evaluation.params.iouThrs)
-    at50, at75 = np.isclose(thresholds, 0.5), np.isclose(thresholds, 0.75)
-    return [
-        ClassRow(
-            name,
-            mean_precision(precision[:, :, k]),
-            mean_precision(precision[at50, :, k]),
-            mean_precision(precision[at75, :, k]),
-            count,
-        )
-        for k, (name, count) in enumerate(zip(class_names, instances, strict=True))
-    ]
-
-
-def count_instances(
-    annotations: Sequence[Mapping[str, Any]], category_ids: Sequence[int], image_ids: set[int] | None
-) -> list[int]:
-    """For each category the number of annotations that are not crowds, in ``image_ids`` (None: in all images)."""
-    counts = dict.fromkeys(category_ids, 0)
-    for annotation in annotations:
-        if not annotation.get("iscrowd") and (image_ids is None or annotation["image_id"] in image_ids):
-            counts[annotation["category_id"]] += 1
-    return [counts[category] for category in category_ids]

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from .palette import text_color as text_color
     from .predictions import draw_predictions as draw_predictions
     from .predictions import draw_record as draw_record
+    from .regions import draw_label_map as draw_label_map
+    from .regions import draw_regions as draw_regions
     from .report import write_report as write_report
     from .sheet import contact_sheet as contact_sheet
     from .sheet import side_by_side as side_by_side
@@ -21,8 +23,10 @@ __all__ = [
     "class_color",
     "contact_sheet",
     "draw_instances",
+    "draw_label_map",
     "draw_predictions",
     "draw_record",
+    "draw_regions",
     "save_image",
     "side_by_side",
     "text_color",
@@ -35,8 +39,10 @@ __getattr__, __dir__ = attach(
         "class_color": "palette",
         "contact_sheet": "sheet",
         "draw_instances": "drawing",
+        "draw_label_map": "regions",
         "draw_predictions": "predictions",
         "draw_record": "predictions",
+        "draw_regions": "regions",
         "save_image": "image_file",
         "side_by_side": "sheet",
         "text_color": "palette",

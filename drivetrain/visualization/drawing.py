@@ -33,6 +33,7 @@ def draw_instances(
     line_width: float | None = None,
     font_size: float | None = None,
     min_side: int = 0,
+    frames: bool = True,
 ) -> Array:
     """Draw N instances on a copy of an image; boxes partly outside of it are fine.
 
@@ -56,6 +57,7 @@ def draw_instances(
         font_size: of labels, in pixels of the result.
         min_side: an image whose shorter side has fewer pixels is enlarged to that, so that small ones can be
             read; 0 keeps the size.
+        frames: whether the boxes are drawn; without, they are only where the labels go.
 
     Returns:
         uint8 array (H, W, 3), of the image's size unless it was enlarged.
@@ -72,7 +74,7 @@ def draw_instances(
     base = (image.shape[0] * image.shape[1]) ** 0.5
     line = line_width if line_width is not None else max(1.5, base * 0.004)
     size = font_size if font_size is not None else max(11.0, base * 0.023)
-    return _paint(image, things, texts, skeleton, line, size)
+    return _paint(image, things, texts, skeleton, line, size, frames)
 
 
 @dataclass
@@ -175,13 +177,19 @@ def _enlarged(image: Array, min_side: int) -> tuple[Array, float]:
 
 
 def _paint(
-    image: Array, things: _Things, texts: list[str], skeleton: Sequence[tuple[int, int]], line: float, font_size: float
+    image: Array,
+    things: _Things,
+    texts: list[str],
+    skeleton: Sequence[tuple[int, int]],
+    line: float,
+    font_size: float,
+    frames: bool,
 ) -> Array:
     """Masks, then boxes, keypoints and labels; of each the large instances first, so that small ones lie on top."""
     picture = Image.fromarray(_blend_masks(image, things)).convert("RGB")
     draw = ImageDraw.Draw(picture, "RGBA")
     order = np.argsort(-_areas(things.boxes), kind="stable").tolist()
-    for i in order:
+    for i in order if frames else ():
         _draw_box(draw, things.boxes[i].tolist(), things.colors[i], line)
     for i in order:
         _draw_keypoints(picture, things.keypoints[i], skeleton, things.colors[i], line)

@@ -23,6 +23,7 @@ Array = np.ndarray[Any, Any]
 
 _MAX_PICTURE_WIDTH = 1400
 _MOST_COMPONENTS = 6  # single losses drawn beside the total
+_CHARTED = ("AP", "AP50", "AP75", "mIoU", "PQ", "top1")  # of the evaluation results
 
 
 def write_report(
@@ -163,7 +164,7 @@ def _charts(series: Mapping[str, Sequence[tuple[int, float]]]) -> str:
     """Losses, evaluation results and learning rate, as far as they are there."""
     losses = [name for name in series if "loss" in name and name != "total_loss"]
     total = ["total_loss"] if "total_loss" in series else []
-    results = [name for name in series if name.rsplit("/", 1)[-1] in ("AP", "AP50", "AP75") and "/" in name]
+    results = [name for name in series if "/" in name and name.rsplit("/", 1)[-1] in _CHARTED]
     charts = (
         line_chart({name: series[name] for name in [*total, *losses[:_MOST_COMPONENTS]]}, label="Losses"),
         line_chart({name: series[name] for name in sorted(results)}, label="Evaluation"),

@@ -22,8 +22,8 @@ LAYERS = [
     {"runtime"},
     {"errors", "_version"},
 ]
-# An evaluator is given a dataset's name, as users know it, and looks up its annotations.
-SIDEWAYS = {("evaluation", "data.catalog")}
+# An evaluator is given a dataset's name, as users know it, and looks up its annotations and label maps.
+SIDEWAYS = {("evaluation", "data.catalog"), ("evaluation", "data.formats.label_maps")}
 ENGINE_MAY_IMPORT = {"events", "solver", "checkpoint", "runtime", "errors", "engine", ""}
 
 

@@ -8,7 +8,15 @@ import pytest
 
 from drivetrain.data.catalog import DatasetCatalog, MetadataCatalog
 from drivetrain.errors import DatasetError
-from drivetrain.evaluation import COCOEvaluator, build_evaluator
+from drivetrain.evaluation import (
+    ClassificationEvaluator,
+    COCOEvaluator,
+    COCOPanopticEvaluator,
+    LVISEvaluator,
+    PascalVOCDetectionEvaluator,
+    SemSegEvaluator,
+    build_evaluator,
+)
 
 
 def config(*tests: str, **test: Any) -> Any:
@@ -22,6 +30,40 @@ def test_by_evaluator_type(catalog: None) -> None:
     assert evaluator._output_dir == Path("out/inference")
     assert evaluator._kpt_oks_sigmas == (0.1,)
     assert build_evaluator(config("val"), "val", "there")._output_dir == Path("there")  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("coco", COCOEvaluator),
+        ("lvis", LVISEvaluator),
+        ("pascal_voc", PascalVOCDetectionEvaluator),
+        ("sem_seg", SemSegEvaluator),
+        ("coco_panoptic_seg", COCOPanopticEvaluator),
+        ("classification", ClassificationEvaluator),
+    ],
+)
+def test_every_type(catalog: None, kind: str, expected: type) -> None:
+    MetadataCatalog.get("val").set(evaluator_type=kind, thing_classes=["a"], stuff_classes=["b"])
+    evaluator = build_evaluator(config("val"), "val")
+    assert type(evaluator) is expected
+    folder = None if kind == "classification" else Path("out/inference")  # which writes no file
+    assert evaluator._output_dir == folder  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "expected"),
+    [
+        ({"panoptic_root": "x", "thing_classes": ["a"], "stuff_classes": ["a"]}, COCOPanopticEvaluator),
+        ({"json_file": "x", "stuff_classes": ["a"]}, COCOEvaluator),
+        ({"thing_classes": ["a"], "stuff_classes": ["a"]}, COCOEvaluator),
+        ({"stuff_classes": ["a"], "ignore_label": 255}, SemSegEvaluator),
+        ({"classes": ["a"]}, ClassificationEvaluator),
+    ],
+)
+def test_what_the_metadata_has_is_enough(catalog: None, metadata: dict[str, Any], expected: type) -> None:
+    MetadataCatalog.get("val").set(**metadata)
+    assert type(build_evaluator(config("val"), "val")) is expected
 
 
 def test_each_of_several_datasets_has_a_folder(catalog: None) -> None:

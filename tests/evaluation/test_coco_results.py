@@ -9,9 +9,9 @@ import pytest
 import torch
 from pycocotools import mask as mask_api
 
-from drivetrain.errors import EvaluationError, OutputError
+from drivetrain.errors import EvaluationError
 from drivetrain.evaluation import instances_to_coco_json
-from drivetrain.evaluation.coco_results import evaluate_task, write_results
+from drivetrain.evaluation.coco_results import encode_instances, result_entries, write_results
 from drivetrain.structures import BitMasks, Boxes, Instances, Keypoints
 
 
@@ -74,24 +74,36 @@ def test_missing_fields() -> None:
         instances_to_coco_json(Instances((4, 4), scores=torch.ones(1)), 1)
 
 
-def test_nothing_to_evaluate() -> None:
-    for task in ("bbox", "segm", "keypoints"):
-        assert evaluate_task(None, [{"image_id": 1}], task, category_ids=[1]) is None
+def test_columns_are_compact_and_give_the_entries() -> None:
+    bits = torch.rand(2, 6, 7, generator=torch.Generator().manual_seed(1)) > 0.5
+    instances = predictions(pred_masks=bits, pred_keypoints=torch.rand(2, 3, 3))
+    rows = encode_instances(instances, 3)
+    assert rows["bbox"].dtype == rows["score"].dtype == rows["keypoints"].dtype == np.float64
+    assert rows["class"].tolist() == [4, 0] and rows["size"].tolist() == [[6, 7], [6, 7]]
+    assert all(isinstance(counts, bytes) for counts in rows["counts"])
+    assert result_entries(3, [4, 0], rows) == instances_to_coco_json(instances, 3)
+    assert result_entries("a", [40, 10], rows)[1]["category_id"] == 10
 
 
-def test_a_file_is_replaced_only_when_complete(tmp_path: Path) -> None:
+def test_scores_of_half_precision() -> None:
+    instances = predictions()
+    instances.scores = instances.scores.bfloat16()
+    assert encode_instances(instances, 1)["score"].tolist() == [float(torch.tensor(0.9).bfloat16()), 0.25]
+
+
+def test_masks_of_an_unknown_form_name_the_image() -> None:
+    with pytest.raises(EvaluationError, match=r"image 8: predicted masks are .* not list"):
+        encode_instances(predictions(pred_masks=["a", "b"]), 8)
+
+
+def test_a_result_file_is_a_list_of_all_images_entries(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "r.json"
-    write_results([{"a": 1}, {"b": [1.5, "x"]}], path)
-    assert json.loads(path.read_text()) == [{"a": 1}, {"b": [1.5, "x"]}]
+    write_results(iter([[{"a": 1}, {"b": [1.5, "x"]}], [], [{"c": 2}]]), path)
+    assert json.loads(path.read_text()) == [{"a": 1}, {"b": [1.5, "x"]}, {"c": 2}]
+    assert path.read_text().count("\n") == 2  # a line for each image
     with pytest.raises(TypeError):
-        write_results([{"a": 2}, {"b": object()}], path)
-    assert json.loads(path.read_text()) == [{"a": 1}, {"b": [1.5, "x"]}]
-    assert [p.name for p in path.parent.iterdir()] == ["r.json"]
-    write_results([], path)
-    assert json.loads(path.read_text()) == []
-
-
-def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match=r"cannot be written to .*r\.json"):
-        write_results([], tmp_path / "file" / "r.json")
+        write_results([[{"a": 2}], [{"b": object()}]], path)
+    assert json.loads(path.read_text())[0] == {"a": 1}
+    for nothing in ([], [[], []]):
+        write_results(nothing, path)
+        assert json.loads(path.read_text()) == []

@@ -7,7 +7,6 @@ is wrong with it is told at once; see ``inspect_coco``.
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import time
@@ -16,13 +15,13 @@ from typing import Any
 
 from drivetrain.data.catalog import DatasetCatalog, MetadataCatalog
 from drivetrain.errors import DatasetError
-from drivetrain.structures import BoxMode
 
-from .coco_check import Categories, CocoColumns, check_coco
+from .coco_check import check_coco
 from .coco_file import paused_gc
+from .coco_records import CocoRecords, fill_metadata, make_records, summary
 from .defects import DefectReport
 
-__all__ = ["inspect_coco", "load_coco_json", "register_coco_instances"]
+__all__ = ["inspect_coco", "load_coco_json", "make_records", "register_coco_instances"]
 
 logger = logging.getLogger(__name__)
 
@@ -66,16 +65,12 @@ def load_coco_json(
         report.raise_if_errors()
         if columns is None:
             raise DatasetError(f"{report.source} could not be read")
-        records = _make_records(columns, os.fspath(image_root), tuple(extra_annotation_keys or ()))
+        records = make_records(columns, os.fspath(image_root), tuple(extra_annotation_keys or ()))
     report.log(logger)
     if dataset_name is not None:
-        _fill_metadata(dataset_name, columns.categories, report.source)
+        fill_metadata(dataset_name, columns.categories, report.source)
     count = sum(len(record["annotations"]) for record in records)
-    took = time.perf_counter() - start
-    names = len(columns.categories.names)
-    logger.info(f"{report.source}: {len(records):,} images, {count:,} annotations, {names} classes ({took:.1f} s)")
-    if count == 0:
-        logger.warning(f"{report.source} has no usable annotation: it can be predicted on, not trained on")
+    summary(report.source, len(records), count, len(columns.categories.names), time.perf_counter() - start)
     return records
 
 
@@ -108,6 +103,8 @@ def register_coco_instances(
 ) -> None:
     """Register a COCO annotation file as the dataset ``name``. The file is read when its records are asked for.
 
+    It is read once, and again when it changed; a large one is kept in converted form on disk, see `CocoRecords`.
+
     Args:
         name: the dataset's name.
         metadata: further metadata, as ``{"thing_colors": ...}``; may be empty. Class names need not be given; when they
@@ -124,76 +121,9 @@ def register_coco_instances(
     if not isinstance(metadata, Mapping):
         raise DatasetError(f"the metadata of dataset {name!r} must be a mapping, not {metadata!r}; {{}} is fine")
     json_path, root = os.fspath(json_file), os.fspath(image_root)
-    DatasetCatalog.register(name, functools.partial(load_coco_json, json_path, root, name))
+    DatasetCatalog.register(name, CocoRecords(json_path, root, name))
     try:
         MetadataCatalog.get(name).set(json_file=json_path, image_root=root, evaluator_type="coco", **metadata)
     except (DatasetError, TypeError):
         DatasetCatalog.remove(name)
         raise
-
-
-def _make_records(columns: CocoColumns, image_root: str, extra_keys: tuple[str, ...]) -> list[Record]:
-    annotations: list[list[dict[str, Any]]] = [[] for _ in columns.images]
-    rows = zip(
-        columns.keep.tolist(),
-        columns.image_of.tolist(),
-        columns.class_of.tolist(),
-        columns.boxes.tolist(),
-        columns.segmentations,
-        columns.keypoints,
-        columns.annotations,
-        strict=True,
-    )
-    mode = BoxMode.XYWH_ABS
-    for keep, image, label, box, segmentation, keypoints, entry in rows:
-        if not keep:
-            continue
-        made = {"iscrowd": int(entry.get("iscrowd", 0)), "bbox": box, "bbox_mode": mode, "category_id": label}
-        if "area" in entry:
-            made["area"] = entry["area"]
-        if segmentation is not None:
-            made["segmentation"] = segmentation
-        if keypoints is not None:
-            made["keypoints"] = _from_corner(keypoints)
-        for key in extra_keys:
-            if key in entry and key not in made:
-                made[key] = entry[key]
-        annotations[image].append(made)
-    return [_record(columns.images[i], annotations[i], image_root) for i in _image_order(columns.images)]
-
-
-def _record(entry: dict[str, Any], annotations: list[dict[str, Any]], image_root: str) -> Record:
-    return {
-        "file_name": os.path.join(image_root, entry["file_name"]),
-        "image_id": entry["id"],
-        "height": int(entry["height"]),
-        "width": int(entry["width"]),
-        "annotations": annotations,
-    }
-
-
-def _image_order(images: list[dict[str, Any]]) -> list[int]:
-    """Places of the images by ascending id, numbers before strings."""
-    return sorted(range(len(images)), key=lambda i: (isinstance(images[i]["id"], str), images[i]["id"]))
-
-
-def _from_corner(keypoints: list[float]) -> list[float]:
-    """Pixel indices as distances from the image's corner, through the pixels' centres."""
-    return [v if i % 3 == 2 else v + 0.5 for i, v in enumerate(keypoints)]
-
-
-def _fill_metadata(name: str, categories: Categories, source: str) -> None:
-    metadata = MetadataCatalog.get(name)
-    given = metadata.get("thing_classes")
-    if given is not None and list(given) != categories.names:
-        raise DatasetError(
-            f"the class names given for dataset {name!r} are {list(given)}, but those of {source} are "
-            f"{categories.names} (in the order of their category ids); leave them out to take the file's"
-        )
-    if given is None:
-        metadata.thing_classes = categories.names
-    metadata.thing_dataset_id_to_contiguous_id = categories.index
-    for key in ("keypoint_names", "keypoint_flip_map"):
-        value = getattr(categories, key)
-        if value is not None and metadata.get(key) is None:
-            setattr(metadata, key, value)

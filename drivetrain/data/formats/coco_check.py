@@ -12,11 +12,19 @@ import numpy as np
 
 from drivetrain.data.paths import FolderIndex
 
-from .coco_file import BoolArray, CocoFile, Section, read_coco_file
+from .coco_file import BoolArray, Section, read_coco_file
 from .coco_shapes import FloatArray, check_boxes, check_keypoints, check_segmentations, is_numbers
 from .defects import Defect, DefectReport, Severity
+from .keypoint_pairs import flip_pairs
 
-__all__ = ["Categories", "CocoColumns", "check_coco"]
+__all__ = [
+    "Categories",
+    "CocoColumns",
+    "check_annotation_entries",
+    "check_categories",
+    "check_coco",
+    "check_image_entries",
+]
 
 MAX_SIDE = 2**31 - 1
 
@@ -85,13 +93,14 @@ def check_coco(
     file = read_coco_file(json_file, report)
     if file is None:
         return None
-    categories = _check_categories(file.categories) if file.categories is not None else None
+    categories = check_categories(file.categories) if file.categories is not None else None
     if file.images is not None:
-        _check_images(file.images, FolderIndex(image_root), check_images)
-    return _check_annotations(file, categories)
+        check_image_entries(file.images, FolderIndex(image_root), check_images)
+    return None if file.annotations is None else check_annotation_entries(file.annotations, file.images, categories)
 
 
-def _check_categories(section: Section) -> Categories:
+def check_categories(section: Section) -> Categories:
+    """The classes in the section ``categories``; what is wrong goes to its report."""
     ids, names = section.column("id"), section.column("name")
     bad = np.fromiter(
         (type(i) is not int or not isinstance(n, str) or not n for i, n in zip(ids, names, strict=True)), bool, len(ids)
@@ -128,10 +137,13 @@ def _read_keypoint_names(section: Section, order: list[int], categories: Categor
 
 
 def _flip_pairs(section: Section, i: int, names: list[str]) -> list[tuple[str, str]] | None:
-    """The category's ``keypoint_flip_map``: pairs of names that change places when an image is mirrored."""
+    """The category's ``keypoint_flip_map``: pairs of names that change places when an image is mirrored.
+
+    Without one they are told from the names, as ``left_eye`` and ``right_eye``.
+    """
     pairs = section.entries[i].get("keypoint_flip_map")
     if pairs is None:
-        return None
+        return flip_pairs(names)
     fine = isinstance(pairs, list) and all(
         isinstance(p, list) and len(p) == 2 and all(isinstance(n, str) and n in names for n in p) for p in pairs
     )
@@ -145,7 +157,8 @@ def _flip_pairs(section: Section, i: int, names: list[str]) -> list[tuple[str, s
     return [(a, b) for a, b in pairs]
 
 
-def _check_images(section: Section, folder: FolderIndex, check_files: bool) -> None:
+def check_image_entries(section: Section, folder: FolderIndex, check_files: bool) -> None:
+    """Check the section ``images``, and with ``check_files`` that each image is in the folder."""
     ids, names = section.column("id"), section.column("file_name")
     widths, heights = section.column("width"), section.column("height")
     rows = list(zip(ids, names, widths, heights, strict=True))
@@ -196,10 +209,10 @@ def _is_side(value: Any) -> bool:
     return type(value) in (int, float) and 0 < value <= MAX_SIDE and value == int(value)
 
 
-def _check_annotations(file: CocoFile, categories: Categories | None) -> CocoColumns | None:
-    section, images = file.annotations, file.images
-    if section is None:
-        return None
+def check_annotation_entries(
+    section: Section, images: Section | None, categories: Categories | None
+) -> CocoColumns | None:
+    """Check the section ``annotations`` against the others; the columns, or None when one of the others is missing."""
     ids, image_ids, category_ids = (section.column(key) for key in ("id", "image_id", "category_id"))
     bad_id = np.fromiter((type(i) not in (int, str) for i in ids), bool, len(ids))
     section.reject(bad_id, "incomplete annotation", lambda i: "needs an 'id' that is a number or a string")

@@ -6,7 +6,7 @@ import contextlib
 import gc
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from drivetrain.errors import did_you_mean
 
 from .defects import Defect, DefectReport, Severity
 
-__all__ = ["CocoFile", "Section", "paused_gc", "read_coco_file"]
+__all__ = ["CocoFile", "Section", "parse_json", "paused_gc", "read_coco_file"]
 
 BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -33,9 +33,13 @@ class Section:
         ok: bool (N,), True for the entries that are still good.
     """
 
-    def __init__(self, name: str, entries: list[Any], report: DefectReport) -> None:
+    def __init__(
+        self, name: str, entries: list[Any], report: DefectReport, places: Sequence[int] | None = None
+    ) -> None:
+        """Take the entries of a section, or some of them, which stand at ``places`` in the file."""
         self.name = name
         self.report = report
+        self._places = places
         self.ok: BoolArray = np.ones(len(entries), dtype=bool)
         malformed = np.fromiter((type(entry) is not dict for entry in entries), bool, len(entries))
         self.entries: list[dict[str, Any]] = entries
@@ -54,7 +58,8 @@ class Section:
         """How entry ``i`` is named in messages."""
         entry = self.entries[i]
         facts = [f"{key} {_shown(entry[key])}" for key in ("id", "image_id") if key in entry]
-        return f"{self.name}[{i}]" + (f" ({', '.join(facts)})" if facts else "")
+        place = i if self._places is None else self._places[i]
+        return f"{self.name}[{place}]" + (f" ({', '.join(facts)})" if facts else "")
 
     def note(self, bad: BoolArray, kind: str, message: Callable[[int], str], severity: Severity) -> None:
         """Report the still good entries in ``bad`` without leaving them out of later checks."""
@@ -128,7 +133,7 @@ def _read_json(path: str, report: DefectReport) -> Any:
         _error(report, "not JSON", f"annotation file {path!r} is empty")
         return None
     try:
-        value = json.loads(content, object_pairs_hook=_object)
+        value = parse_json(content)
     except json.JSONDecodeError as err:
         place = f"line {err.lineno}, column {err.colno}"
         _error(report, "not JSON", f"annotation file {path!r} is not valid JSON at {place}: {err.msg}")
@@ -139,6 +144,11 @@ def _read_json(path: str, report: DefectReport) -> Any:
     if value is None:
         _error(report, "wrong top level", f"{path} holds a JSON null, not an object")
     return value
+
+
+def parse_json(content: bytes) -> Any:
+    """The value that JSON text stands for; a ValueError if it is malformed, or an object has a name twice."""
+    return json.loads(content, object_pairs_hook=_object)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -76,6 +76,10 @@ class DefectReport:
         if len(group.examples) < self.max_examples:
             group.examples.append(defect)
 
+    def error(self, kind: str, message: str, where: str = "") -> None:
+        """Count one defect that makes the dataset unusable."""
+        self.add(Defect(kind, where, message, Severity.ERROR))
+
     def add_many(
         self, kind: str, severity: Severity, places: Iterable[int], describe: Callable[[int], tuple[str, str]]
     ) -> None:

@@ -48,8 +48,8 @@ class Picture:
     shapes: list[Shape]
 
 
-def draw_picture(rng: np.random.Generator, width: int, height: int) -> Picture:
-    """Draw a picture with one to four shapes.
+def draw_picture(rng: np.random.Generator, width: int, height: int, most: int = MOST_SHAPES) -> Picture:
+    """Draw a picture with one to ``most`` shapes.
 
     Class, colour, size (radius 12 to 32 pixels, at most 0.3 of the shorter side), turn and place are drawn
     independently. Later shapes may cover up to a fifth of earlier ones.
@@ -58,10 +58,11 @@ def draw_picture(rng: np.random.Generator, width: int, height: int) -> Picture:
         rng: all choices come from it.
         width: of the picture, in pixels, 32 or more.
         height: of the picture, in pixels, 32 or more.
+        most: how many shapes there are at most, 1 or more.
     """
     canvas = _ground(rng, width, height)
     shapes: list[Shape] = []
-    for _ in range(int(rng.integers(1, MOST_SHAPES + 1))):
+    for _ in range(int(rng.integers(1, most + 1))):
         for _ in range(_TRIES):
             label = int(rng.integers(len(SHAPE_NAMES)))
             coverage, window = _shape_coverage(rng, label, width, height)

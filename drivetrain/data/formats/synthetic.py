@@ -1,13 +1,14 @@
-"""A small drawn dataset with boxes, masks and keypoints, made when it is needed and equal wherever it is made.
+"""Small drawn datasets for every task, made when they are needed and equal wherever they are made.
 
 Circles, squares and triangles of any colour and size, turned a little, partly covering each other, on cluttered and
-noisy ground. It has to be learned, and a detector of under a million parameters learns it on a CPU in minutes.
+noisy ground. They have to be learned, and a model of under a million parameters learns them on a CPU in minutes.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,28 @@ from PIL import Image
 
 from drivetrain.errors import DatasetError, OutputError
 
+from .class_names import CLASSES_FILE
 from .contours import mask_box, mask_polygons
-from .shapes import SHAPE_NAMES, Picture, Shape, draw_picture
+from .label_maps import write_label_map, write_panoptic_map
+from .shapes import MOST_SHAPES, SHAPE_NAMES, Picture, Shape, draw_picture
 
-__all__ = ["KEYPOINT_NAMES", "SyntheticDataset", "make_synthetic"]
+__all__ = [
+    "KEYPOINT_NAMES",
+    "SyntheticClassification",
+    "SyntheticDataset",
+    "SyntheticPanoptic",
+    "SyntheticSegmentation",
+    "make_synthetic",
+    "make_synthetic_classification",
+    "make_synthetic_panoptic",
+    "make_synthetic_segmentation",
+]
 
 KEYPOINT_NAMES = ("top", "right", "bottom", "left")
 """The middle of a shape's uppermost, rightmost, lowest and leftmost visible pixels."""
 
 SPLITS = ("train", "val")
+BACKGROUND = "background"
 MIN_SIDE = 32
 
 
@@ -40,6 +54,39 @@ class SyntheticDataset:
     class_names: tuple[str, ...] = SHAPE_NAMES
 
 
+@dataclass(frozen=True)
+class SyntheticSegmentation:
+    """Where a made dataset lies: a folder of images and one of label maps for each split."""
+
+    train_images: str
+    train_labels: str
+    val_images: str
+    val_labels: str
+    class_names: tuple[str, ...] = (BACKGROUND, *SHAPE_NAMES)
+
+
+@dataclass(frozen=True)
+class SyntheticPanoptic:
+    """Where a made dataset lies: for each split an annotation file, a folder of images and one of PNGs."""
+
+    train_json: str
+    train_images: str
+    train_panoptic: str
+    val_json: str
+    val_images: str
+    val_panoptic: str
+    class_names: tuple[str, ...] = (*SHAPE_NAMES, BACKGROUND)
+
+
+@dataclass(frozen=True)
+class SyntheticClassification:
+    """Where a made dataset lies: for each split a folder with a folder of images for each class."""
+
+    train: str
+    val: str
+    class_names: tuple[str, ...] = tuple(sorted(SHAPE_NAMES))
+
+
 def make_synthetic(
     folder: str | os.PathLike[str],
     *,
@@ -48,11 +95,12 @@ def make_synthetic(
     size: tuple[int, int] = (128, 128),
     seed: int = 0,
 ) -> SyntheticDataset:
-    """Draw the dataset into ``folder``: ``images/train``, ``images/val`` and ``instances_train.json``, ``_val.json``.
+    """Draw a dataset with boxes, masks and keypoints, as COCO files.
 
-    Image i of a split is a function of (seed, split, i) alone, so the splits share no image and a larger set begins
-    with the smaller one. Each shape's box fits the pixels where it is seen; ``area`` is their number, ``segmentation``
-    their outline as one polygon, ``keypoints`` their four extremes. Every shape is at least 80 % visible.
+    ``folder`` gets ``images/train``, ``images/val``, ``instances_train.json`` and ``instances_val.json``. Image i of a
+    split is a function of (seed, split, i) alone, so the splits share no image and a larger set begins with the smaller
+    one. Each shape's box fits the pixels where it is seen; ``area`` is their number, ``segmentation`` their outline as
+    one polygon, ``keypoints`` their four extremes. Every shape is at least 80 % visible.
 
     Args:
         folder: made when missing; files of the same names are overwritten.
@@ -65,45 +113,162 @@ def make_synthetic(
         DatasetError: a number is out of range.
         OutputError: the folder cannot be written.
     """
-    _check_numbers(train, val, size, seed)
-    root = Path(folder)
-    paths: list[str] = []
-    try:
-        for number, (split, count) in enumerate(zip(SPLITS, (train, val), strict=True)):
-            images = root / "images" / split
-            images.mkdir(parents=True, exist_ok=True)
-            content = _make_split(images, number, count, size, seed)
-            target = root / f"instances_{split}.json"
-            _write_json(target, content)
-            paths += [str(target), str(images)]
-    except OSError as err:
-        raise OutputError(f"the drawn dataset cannot be written to {str(root)!r}: {err.strerror or err}") from err
-    train_json, train_images, val_json, val_images = paths
+
+    def write(root: Path, split: str, pictures: Iterator[Picture]) -> tuple[str, str]:
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        for i, picture in enumerate(pictures):
+            images.append(_image_entry(i, size))
+            annotations += [
+                _annotation(shape, len(annotations) + k, i + 1) for k, shape in enumerate(picture.shapes, 1)
+            ]
+        info = {"description": "drawn shapes", "seed": seed, "split": split, "size": list(size)}
+        content = {"info": info, "images": images, "annotations": annotations, "categories": _categories()}
+        target = root / f"instances_{split}.json"
+        _write_json(target, content)
+        return str(target), str(root / "images" / split)
+
+    train_json, train_images, val_json, val_images = _make(folder, (train, val), size, seed, write)
     return SyntheticDataset(train_json, train_images, val_json, val_images)
 
 
-def _make_split(images: Path, split: int, count: int, size: tuple[int, int], seed: int) -> dict[str, Any]:
-    """Draw and write the images of one split; its annotation file's content."""
-    width, height = size
-    entries: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
+def make_synthetic_segmentation(
+    folder: str | os.PathLike[str],
+    *,
+    train: int = 2000,
+    val: int = 200,
+    size: tuple[int, int] = (128, 128),
+    seed: int = 0,
+) -> SyntheticSegmentation:
+    """Draw the images of :func:`make_synthetic` with a label map for each: 0 for the background, then the shapes.
+
+    ``folder`` gets ``images/train``, ``labels/train``, the same for ``val``, and ``classes.txt``. Arguments and errors
+    are those of :func:`make_synthetic`.
+    """
+
+    def write(root: Path, split: str, pictures: Iterator[Picture]) -> tuple[str, str]:
+        labels = root / "labels" / split
+        labels.mkdir(parents=True, exist_ok=True)
+        for i, picture in enumerate(pictures):
+            classes = np.array([0, *(shape.label + 1 for shape in picture.shapes)], dtype=np.uint8)
+            write_label_map(labels / f"{i:06d}.png", classes[_regions(picture)])
+        (root / CLASSES_FILE).write_text("\n".join((BACKGROUND, *SHAPE_NAMES)) + "\n", encoding="utf-8")
+        return str(root / "images" / split), str(labels)
+
+    train_images, train_labels, val_images, val_labels = _make(folder, (train, val), size, seed, write)
+    return SyntheticSegmentation(train_images, train_labels, val_images, val_labels)
+
+
+def make_synthetic_panoptic(
+    folder: str | os.PathLike[str],
+    *,
+    train: int = 2000,
+    val: int = 200,
+    size: tuple[int, int] = (128, 128),
+    seed: int = 0,
+) -> SyntheticPanoptic:
+    """Draw the images of :func:`make_synthetic` with COCO panoptic annotations: shapes are things, the rest is stuff.
+
+    ``folder`` gets ``images/train``, ``panoptic_train``, ``panoptic_train.json``, and the same for ``val``. Arguments
+    and errors are those of :func:`make_synthetic`.
+    """
+
+    def write(root: Path, split: str, pictures: Iterator[Picture]) -> tuple[str, str, str]:
+        maps = root / f"panoptic_{split}"
+        maps.mkdir(parents=True, exist_ok=True)
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        for i, picture in enumerate(pictures):
+            name = f"{i:06d}.png"
+            write_panoptic_map(maps / name, _regions(picture) + 1)
+            images.append(_image_entry(i, size))
+            annotations.append({"image_id": i + 1, "file_name": name, "segments_info": _segments(picture)})
+        kinds = [(name, 1) for name in SHAPE_NAMES] + [(BACKGROUND, 0)]
+        categories = [{"id": i, "name": name, "isthing": thing} for i, (name, thing) in enumerate(kinds, 1)]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        target = root / f"panoptic_{split}.json"
+        _write_json(target, content)
+        return str(target), str(root / "images" / split), str(maps)
+
+    paths = _make(folder, (train, val), size, seed, write)
+    train_json, train_images, train_panoptic, val_json, val_images, val_panoptic = paths
+    return SyntheticPanoptic(train_json, train_images, train_panoptic, val_json, val_images, val_panoptic)
+
+
+def make_synthetic_classification(
+    folder: str | os.PathLike[str],
+    *,
+    train: int = 2000,
+    val: int = 200,
+    size: tuple[int, int] = (64, 64),
+    seed: int = 0,
+) -> SyntheticClassification:
+    """Draw images with one shape each, sorted by it: ``folder`` gets ``train/circle`` and so on, and ``val/circle``.
+
+    Arguments and errors are those of :func:`make_synthetic`.
+    """
+    _check_numbers(train, val, size, seed)
+    root = Path(folder)
+    try:
+        for number, (split, count) in enumerate(zip(SPLITS, (train, val), strict=True)):
+            for name in SHAPE_NAMES:
+                (root / split / name).mkdir(parents=True, exist_ok=True)
+            for i in range(count):
+                picture = _picture(seed, number, i, size, most=1)
+                _save(picture, root / split / SHAPE_NAMES[picture.shapes[0].label] / f"{i:06d}.jpg")
+    except OSError as err:
+        raise _cannot_write(root, err) from err
+    return SyntheticClassification(str(root / "train"), str(root / "val"))
+
+
+def _make(
+    folder: str | os.PathLike[str],
+    counts: tuple[int, int],
+    size: tuple[int, int],
+    seed: int,
+    write: Callable[[Path, str, Iterator[Picture]], tuple[str, ...]],
+) -> list[str]:
+    """Draw both splits; ``write`` saves the annotations, taking one picture after the other. The paths it returns."""
+    _check_numbers(*counts, size, seed)
+    root = Path(folder)
+    paths: list[str] = []
+    try:
+        for number, (split, count) in enumerate(zip(SPLITS, counts, strict=True)):
+            images = root / "images" / split
+            images.mkdir(parents=True, exist_ok=True)
+            paths += write(root, split, _saved(images, seed, number, count, size))
+    except OSError as err:
+        raise _cannot_write(root, err) from err
+    return paths
+
+
+def _saved(folder: Path, seed: int, split: int, count: int, size: tuple[int, int]) -> Iterator[Picture]:
+    """The pictures of a split, each of which is saved as it is drawn."""
     for i in range(count):
-        picture = _picture(seed, split, i, width, height)
-        name = f"{i:06d}.jpg"
-        Image.fromarray(picture.pixels).save(images / name, quality=92, subsampling=0)
-        entries.append({"id": i + 1, "file_name": name, "width": width, "height": height})
-        annotations += [_annotation(shape, len(annotations) + k, i + 1) for k, shape in enumerate(picture.shapes, 1)]
-    info = {"description": "drawn shapes", "seed": seed, "split": SPLITS[split], "size": list(size)}
-    return {"info": info, "images": entries, "annotations": annotations, "categories": _categories()}
+        picture = _picture(seed, split, i, size)
+        _save(picture, folder / f"{i:06d}.jpg")
+        yield picture
 
 
-def _picture(seed: int, split: int, index: int, width: int, height: int) -> Picture:
+def _picture(seed: int, split: int, index: int, size: tuple[int, int], most: int = MOST_SHAPES) -> Picture:
     """Picture ``index`` of a split, the same whenever it is drawn; one without any shape is drawn anew."""
     rng = np.random.default_rng((seed, split, index))
-    picture = draw_picture(rng, width, height)
+    picture = draw_picture(rng, *size, most)
     while not picture.shapes:
-        picture = draw_picture(rng, width, height)
+        picture = draw_picture(rng, *size, most)
     return picture
+
+
+def _save(picture: Picture, path: Path) -> None:
+    Image.fromarray(picture.pixels).save(path, quality=92, subsampling=0)
+
+
+def _cannot_write(root: Path, err: OSError) -> OutputError:
+    return OutputError(f"the drawn dataset cannot be written to {str(root)!r}: {err.strerror or err}")
+
+
+def _image_entry(index: int, size: tuple[int, int]) -> dict[str, Any]:
+    return {"id": index + 1, "file_name": f"{index:06d}.jpg", "width": size[0], "height": size[1]}
 
 
 def _annotation(shape: Shape, annotation_id: int, image_id: int) -> dict[str, Any]:
@@ -137,6 +302,23 @@ def _categories() -> list[dict[str, Any]]:
         "keypoint_flip_map": [["left", "right"]],
     }
     return [{"id": i, "name": name, **shared} for i, name in enumerate(SHAPE_NAMES, 1)]
+
+
+def _regions(picture: Picture) -> np.ndarray[Any, np.dtype[np.int32]]:
+    """For each pixel (height, width) 1 + the place of the shape seen there, 0 for the background."""
+    regions = np.zeros(picture.pixels.shape[:2], dtype=np.int32)
+    for place, shape in enumerate(picture.shapes, 1):
+        regions[shape.mask] = place
+    return regions
+
+
+def _segments(picture: Picture) -> list[dict[str, Any]]:
+    """The background as segment 1, then the shapes."""
+    masks = [(len(SHAPE_NAMES) + 1, _regions(picture) == 0), *((s.label + 1, s.mask) for s in picture.shapes)]
+    return [
+        {"id": i, "category_id": category, "iscrowd": 0, "bbox": list(mask_box(mask)), "area": int(mask.sum())}
+        for i, (category, mask) in enumerate(masks, 1)
+    ]
 
 
 def _check_numbers(train: int, val: int, size: tuple[int, int], seed: int) -> None:

@@ -147,6 +147,13 @@ def test_keypoints_are_moved_to_pixel_centres_and_named(tmp_path: Path) -> None:
     assert metadata.keypoint_flip_map == [("left_eye", "right_eye")]
 
 
+def test_keypoints_that_change_places_are_told_from_their_names(tmp_path: Path) -> None:
+    data = content()
+    data["categories"][0].update(keypoints=["nose", "left_eye", "right_eye"])
+    load_coco_json(write(tmp_path, data), tmp_path, NAME)
+    assert MetadataCatalog.get(NAME).keypoint_flip_map == [("left_eye", "right_eye")]
+
+
 def test_run_lengths_and_crowds_pass_through(tmp_path: Path) -> None:
     mask_tools = pytest.importorskip("pycocotools.mask")
     mask = np.zeros((40, 60), dtype=np.uint8, order="F")

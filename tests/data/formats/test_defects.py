@@ -75,3 +75,11 @@ def test_what_was_left_out_is_one_warning(caplog: pytest.LogCaptureFixture) -> N
 def test_a_text_of_any_length_is_cut() -> None:
     text = str(Defect("k", "images[0]", "names " + "n" * 100_000, Severity.ERROR))
     assert len(text) == 600 and text.startswith("images[0] names nnn") and text.endswith("n...")
+
+
+def test_an_error_in_short() -> None:
+    report = DefectReport("a.json")
+    report.error("odd", "is odd", "images[3]")
+    report.error("odd", "the file is odd")
+    assert report.rows() == [("error", "odd", 2, "images[3] is odd")]
+    assert [str(e) for group in report for e in group.examples] == ["images[3] is odd", "the file is odd"]

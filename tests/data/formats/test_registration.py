@@ -34,11 +34,23 @@ def test_entries_are_registered_and_read_later() -> None:
         DatasetCatalog.get("reg_a")
 
 
+def test_entries_of_every_format_are_registered() -> None:
+    entries = {
+        "reg_a": {"format": "yolo", "yaml": "data.yaml", "split": "val"},
+        "reg_b": {"format": "sem_seg", "images": "i", "labels": "l", "classes": ["x"]},
+    }
+    assert register_from_config(entries) == register_from_config(entries) == ["reg_a", "reg_b"]
+    assert (MetadataCatalog.get("reg_a").data_yaml, MetadataCatalog.get("reg_a").split) == ("data.yaml", "val")
+    assert MetadataCatalog.get("reg_b").stuff_classes == ["x"]
+    with pytest.raises(DatasetError, match="'split': 'train'.*is already registered with .*'split': 'val'"):
+        register_from_config({"reg_a": {"format": "yolo", "yaml": "data.yaml"}})
+
+
 def test_the_same_entry_twice_is_fine_and_another_is_not() -> None:
     entry = {"json": "a.json", "images": "dir"}
     register_from_config({"reg_a": entry})
     register_from_config({"reg_a": dict(entry)})
-    with pytest.raises(DatasetError, match=r"DATASETS\.REGISTER\.reg_a.*already registered with 'a\.json'"):
+    with pytest.raises(DatasetError, match=r"DATASETS\.REGISTER\.reg_a.*already registered with .*'a\.json'"):
         register_from_config({"reg_a": {"json": "other.json", "images": "dir"}})
 
 
@@ -54,7 +66,7 @@ def test_a_name_registered_by_hand_is_not_taken_over() -> None:
         ({"json": "a.json", "image": "dir"}, r"reg_b has the unknown key 'image'; did you mean 'images'"),
         (
             {"format": "coko", "json": "a", "images": "b"},
-            r"unknown format 'coko'; did you mean 'coco'\? \(known: coco\)",
+            r"unknown format 'coko'; did you mean 'coco'\? \(known: coco, coco_panoptic, ",
         ),
         ({"json": "a.json"}, r"reg_b\.images is missing"),
         ({"json": 5, "images": "b"}, r"reg_b\.json is 5"),

@@ -62,3 +62,9 @@ def test_small_pictures_work() -> None:
     for seed in range(20):
         picture = draw_picture(np.random.default_rng(seed), 32, 40)
         assert picture.pixels.shape == (40, 32, 3)
+
+
+def test_no_more_shapes_than_asked_for() -> None:
+    for most in (1, 2):
+        counts = [len(draw_picture(np.random.default_rng(i), 64, 64, most).shapes) for i in range(30)]
+        assert max(counts) == most
