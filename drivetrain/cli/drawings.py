@@ -22,12 +22,14 @@ class Drawn:
         images: pictures, without the frames of videos.
         videos: videos.
         frames: of all videos.
+        has_objects: whether the model looks for objects at all.
     """
 
     objects: int = 0
     images: int = 0
     videos: int = 0
     frames: int = 0
+    has_objects: bool = True
 
     @property
     def where(self) -> str:
@@ -89,7 +91,8 @@ def draw_all(predictor: Any, targets: Mapping[Path, Path], json_file: Path, scor
         for entry in entries():
             file.write(before + indent(json.dumps(entry, indent=1), " ").encode())
             before = b",\n"
-            drawn.objects += len(entry["instances"])
+            drawn.has_objects = "instances" in entry
+            drawn.objects += len(entry.get("instances", ()))
         file.write(b"\n]\n")
 
     atomic_write(json_file, write)
@@ -101,30 +104,29 @@ def _draw_images(
 ) -> Iterator[dict[str, Any]]:
     """Write a picture of each image, and yield its entry of the JSON file."""
     from drivetrain.data.images import read_image
-    from drivetrain.visualization import draw_predictions, save_image
+    from drivetrain.visualization import draw_output, save_image
 
-    names = _class_names(predictor)
+    names = class_names(predictor)
     for path, output in zip(images, predictor(iter(images), batch_size=batch_size), strict=True):
-        instances = output["instances"].to("cpu")
-        picture = draw_predictions(read_image(str(path), "RGB"), instances, names, score_threshold=score)
-        save_image(targets[path], picture)
-        yield {"file_name": str(path), "picture": str(targets[path]), **_found(instances, names, score)}
+        image = read_image(str(path), "RGB")
+        save_image(targets[path], draw_output(image, output, names, score_threshold=score))
+        found = describe_output(output, names, score, image.shape[:2])
+        yield {"file_name": str(path), "picture": str(targets[path]), **found}
 
 
 def _draw_video(predictor: Any, video: Path, target: Path, score: float, batch_size: int) -> Iterator[dict[str, Any]]:
     """Write a video with what is seen in each frame, and yield the frames' entries of the JSON file."""
     from drivetrain.engine.defaults.video import VideoFrames, VideoWriter
-    from drivetrain.visualization import draw_predictions
+    from drivetrain.visualization import draw_output
 
-    names = _class_names(predictor)
+    names = class_names(predictor)
     frames = VideoFrames(video, "BGR")
     for_model, for_drawing = tee(frames)  # decoded once; it holds what the model is ahead, a batch
     outputs = predictor(for_model, batch_size=batch_size)
     with VideoWriter(target, frames.rate) as writer:
         for number, (frame, output) in enumerate(zip(for_drawing, outputs, strict=True)):
-            instances = output["instances"].to("cpu")
-            writer.add(draw_predictions(frame[:, :, ::-1], instances, names, score_threshold=score))
-            found = _found(instances, names, score)
+            writer.add(draw_output(frame[:, :, ::-1], output, names, score_threshold=score))
+            found = describe_output(output, names, score, frame.shape[:2])
             yield {"file_name": str(video), "frame": number, "video": str(target), **found}
 
 
@@ -132,20 +134,59 @@ def _count(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
 
 
-def _class_names(predictor: Any) -> list[str]:
-    return list(predictor.metadata.get("thing_classes", []))
+def class_names(predictor: Any) -> list[str]:
+    """The names of the classes that a predictor's model was trained on."""
+    metadata = predictor.metadata
+    return list(metadata.get("thing_classes") or metadata.get("stuff_classes") or [])
 
 
-def _found(instances: Any, names: Sequence[str], score: float) -> dict[str, Any]:
-    """Size and objects of one image as the JSON file has them."""
+def describe_output(
+    output: Mapping[str, Any], names: Sequence[str], score: float, size: Sequence[int]
+) -> dict[str, Any]:
+    """One image's output as the JSON file has it.
+
+    Args:
+        output: of a model.
+        names: of the classes.
+        score: objects that score lower are left out.
+        size: (height, width) of the image.
+    """
+    from drivetrain.visualization import top_classes
+
+    described: dict[str, Any] = {"height": int(size[0]), "width": int(size[1])}
+    if "instances" in output:
+        described["instances"] = _objects(output["instances"].to("cpu"), names, score)
+    if output.get("panoptic_seg") is not None:
+        described["segments"] = [
+            {"category": _name(names, s["category_id"]), "category_id": s["category_id"], "area": area}
+            for s, area in _areas(*output["panoptic_seg"])
+        ]
+    if "sem_seg" in output:
+        counts = output["sem_seg"].argmax(dim=0).flatten().bincount().tolist()
+        described["pixels"] = {_name(names, c): n for c, n in enumerate(counts) if n}
+    if "classes" in output:
+        described["classes"] = [{"category": name, "score": s} for name, s in top_classes(output["classes"], names)]
+    return described
+
+
+def _name(names: Sequence[str], index: int) -> str:
+    return names[index] if index < len(names) else str(index)
+
+
+def _areas(ids: Any, segments: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], int]]:
+    """Segments and their numbers of pixels."""
+    for segment in segments:
+        yield segment, int((ids == segment["id"]).sum())
+
+
+def _objects(instances: Any, names: Sequence[str], score: float) -> list[dict[str, Any]]:
     kept = instances[instances.scores >= score]
-    return {
-        "height": instances.image_size[0],
-        "width": instances.image_size[1],
-        "instances": [
-            {"category": names[c] if c < len(names) else str(c), "category_id": c, "score": s, "bbox_xyxy": box}
-            for c, s, box in zip(
-                kept.pred_classes.tolist(), kept.scores.tolist(), kept.pred_boxes.tensor.tolist(), strict=True
-            )
-        ],
-    }
+    columns = (kept.pred_classes.tolist(), kept.scores.tolist(), kept.pred_boxes.tensor.tolist())
+    objects = [
+        {"category": _name(names, c), "category_id": c, "score": s, "bbox_xyxy": box}
+        for c, s, box in zip(*columns, strict=True)
+    ]
+    if kept.has("pred_keypoints"):
+        for entry, points in zip(objects, kept.pred_keypoints.tolist(), strict=True):
+            entry["keypoints"] = points
+    return objects

@@ -90,7 +90,8 @@ def run(argv: Sequence[str]) -> int:
         except OSError as error:
             raise OutputError(f"--output {folder}: the folder cannot be made: {error.strerror or error}") from error
         drawn = draw_all(predictor, targets, folder / "predictions.json", args.score, args.batch_size)
-    print(f"{drawn.objects} objects with a score of {args.score} or more in {drawn.where}: {folder}")
+    seen = f"{drawn.objects} objects with a score of {args.score} or more in " if drawn.has_objects else ""
+    print(f"{seen}{drawn.where}: {folder}")
     return 0
 
 

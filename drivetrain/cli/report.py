@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from drivetrain.data import get_detection_dataset_dicts, read_image
+from drivetrain.data import MetadataCatalog, get_detection_dataset_dicts, read_image
 from drivetrain.engine.defaults.data import as_names
 from drivetrain.engine.defaults.predictor import DefaultPredictor
 from drivetrain.evaluation import flatten_results_dict
 from drivetrain.runtime.environment import environment_rows
-from drivetrain.visualization import draw_predictions, draw_record, save_image, side_by_side, write_report
+from drivetrain.visualization import draw_output, save_image, side_by_side, write_report
+
+from .drawings import class_names
+from .samples import draw_truth
 
 __all__ = ["show_results"]
 
@@ -89,15 +92,16 @@ def _per_class(results: Any) -> list[dict[str, object]]:
 def _pictures(cfg: Any, checkpoint: Path, folder: Path) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
     """Truth and prediction side by side for images spread over the first test dataset."""
     folder.mkdir(exist_ok=True)
-    records = get_detection_dataset_dicts(as_names(cfg.DATASETS.TEST)[0], filter_empty=False)
+    dataset = as_names(cfg.DATASETS.TEST)[0]
+    records = get_detection_dataset_dicts(dataset, filter_empty=False)
+    metadata = MetadataCatalog.get(dataset).as_dict()
     predictor = DefaultPredictor.from_checkpoint(checkpoint)
-    names = list(predictor.metadata.get("thing_classes", []))
+    names = class_names(predictor)
     count = min(_MOST_PICTURES, len(records))
     for index in np.linspace(0, len(records) - 1, count).round().astype(int).tolist():
         record = records[index]
         image = read_image(record["file_name"], "RGB")
-        instances = predictor(record["file_name"])["instances"]
-        drawn = draw_predictions(image, instances, names)
+        drawn = draw_output(image, predictor(record["file_name"]), names)
         save_image(folder / f"{Path(record['file_name']).stem}.jpg", drawn)
-        both = side_by_side(draw_record(image, record, names), drawn, ("annotated", "predicted"))
+        both = side_by_side(draw_truth(record, names, metadata), drawn, ("annotated", "predicted"))
         yield Path(record["file_name"]).name, both

@@ -14,7 +14,7 @@ from drivetrain.errors import DatasetError
 if TYPE_CHECKING:
     from drivetrain.data.formats.entry import ReadDataset
 
-__all__ = ["sample_sheet"]
+__all__ = ["draw_truth", "sample_sheet"]
 
 Array = np.ndarray[Any, Any]
 Record = Mapping[str, Any]
@@ -48,7 +48,7 @@ def sample_sheet(read: ReadDataset, count: int, seed: int) -> Array:
             break
         record = read.records[place]
         try:
-            drawn = _shrunk(_drawn(record, names, read.metadata))
+            drawn = _shrunk(draw_truth(record, names, read.metadata))
         except (DatasetError, ValueError):  # the report has it
             continue
         pictures.append((place, (_caption(record, names), drawn)))
@@ -57,10 +57,21 @@ def sample_sheet(read: ReadDataset, count: int, seed: int) -> Array:
     return contact_sheet([picture for _, picture in sorted(pictures, key=lambda pair: pair[0])])
 
 
-def _drawn(record: Record, names: Sequence[str], metadata: Mapping[str, Any]) -> Array:
+def draw_truth(record: Record, names: Sequence[str], metadata: Mapping[str, Any]) -> Array:
+    """A record's image with what the dataset says about it drawn on it, uint8 RGB array (height, width, 3).
+
+    Args:
+        record: of a dataset of any kind.
+        names: of the classes.
+        metadata: of the dataset; its ``ignore_label`` is read.
+
+    Raises:
+        DatasetError: the image or a label map cannot be read.
+        ValueError: they are of different sizes.
+    """
     from drivetrain.data.formats.label_maps import read_label_map, read_panoptic_map
     from drivetrain.data.images import read_image
-    from drivetrain.visualization import draw_label_map, draw_record, draw_regions
+    from drivetrain.visualization import captioned, draw_label_map, draw_record, draw_regions
 
     image = read_image(record["file_name"], "RGB")
     if "pan_seg_file_name" in record:
@@ -69,6 +80,8 @@ def _drawn(record: Record, names: Sequence[str], metadata: Mapping[str, Any]) ->
     if "sem_seg_file_name" in record:
         labels = read_label_map(record["sem_seg_file_name"])
         return draw_label_map(image, labels, names, ignore_label=metadata.get("ignore_label"))
+    if "class_id" in record:
+        return captioned(image, _class_name(record, names), min_side=480)
     return draw_record(image, record, names)
 
 
@@ -84,10 +97,14 @@ def _shrunk(image: Array) -> Array:
 def _caption(record: Record, names: Sequence[str]) -> str:
     name = os.path.basename(str(record["file_name"]))
     if "class_id" in record:
-        label = int(record["class_id"])
-        return f"{names[label] if label < len(names) else f'class {label}'}: {name}"
+        return f"{_class_name(record, names)}: {name}"
     items = record.get("annotations", record.get("segments_info"))
     if items is None:
         return name
     word = "segment" if "segments_info" in record else "object"
     return f"{name}, {len(items)} {word}{'' if len(items) == 1 else 's'}"
+
+
+def _class_name(record: Record, names: Sequence[str]) -> str:
+    label = int(record["class_id"])
+    return names[label] if label < len(names) else f"class {label}"

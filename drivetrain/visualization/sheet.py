@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from .labels import Label, draw_label, load_font, printable, writable
 from .palette import text_color
 
-__all__ = ["contact_sheet", "side_by_side"]
+__all__ = ["captioned", "contact_sheet", "side_by_side"]
 
 Array = np.ndarray[Any, Any]
 
@@ -103,6 +103,28 @@ def side_by_side(
         if text:
             _tag(draw, writable(text, font), x, height, font)
     return np.array(joined)
+
+
+def captioned(image: Array, caption: str, *, min_side: int = 0) -> Array:
+    """A copy of a picture with a caption as a tag in the lower left corner.
+
+    Args:
+        image: uint8 RGB array (height, width, 3).
+        caption: the text.
+        min_side: a smaller picture is enlarged until its shorter side has this many pixels; 0 keeps the size.
+
+    Returns:
+        uint8 array (H, W, 3).
+    """
+    picture = Image.fromarray(np.ascontiguousarray(image))
+    scale = min_side / min(picture.size)
+    if scale > 1:
+        picture = picture.resize(
+            (round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BICUBIC
+        )
+    font = load_font(max(11.0, picture.height * 0.032), [caption])
+    _tag(ImageDraw.Draw(picture, "RGBA"), writable(caption, font), 0, picture.height, font)
+    return np.array(picture)
 
 
 def _tag(draw: ImageDraw.ImageDraw, text: str, x: float, bottom: float, font: ImageFont.FreeTypeFont) -> None:

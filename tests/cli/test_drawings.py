@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from drivetrain.cli.drawings import Drawn, draw_all, drawing_names
+from drivetrain.cli.drawings import Drawn, describe_output, draw_all, drawing_names
 from drivetrain.data.catalog import Metadata
 from drivetrain.data.images import read_image
 from drivetrain.engine.defaults.video import VideoFrames, VideoWriter
@@ -130,3 +130,19 @@ def test_names_keep_apart() -> None:
 )
 def test_words(drawn: Drawn, words: str) -> None:
     assert drawn.where == words
+
+
+def test_outputs_of_every_kind_are_described() -> None:
+    names = ["cat", "dog"]
+    assert describe_output({"classes": torch.tensor([0.25, 0.75])}, names, 0.5, (4, 6)) == {
+        "height": 4,
+        "width": 6,
+        "classes": [{"category": "dog", "score": 0.75}, {"category": "cat", "score": 0.25}],
+    }
+    scores = torch.zeros(3, 4, 6)
+    scores[2, :1] = 1
+    assert describe_output({"sem_seg": scores}, names, 0.5, (4, 6))["pixels"] == {"cat": 18, "2": 6}
+    ids = torch.zeros(4, 6, dtype=torch.int32)
+    ids[:2] = 9
+    found = describe_output({"panoptic_seg": (ids, [{"id": 9, "category_id": 1}])}, names, 0.5, (4, 6))
+    assert found["segments"] == [{"category": "dog", "category_id": 1, "area": 12}]

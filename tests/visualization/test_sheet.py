@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from drivetrain.visualization.sheet import contact_sheet, side_by_side
+from drivetrain.visualization.sheet import captioned, contact_sheet, side_by_side
 
 _COLORS = [(250, 0, 0), (0, 250, 0), (0, 0, 250), (250, 250, 0), (0, 250, 250)]
 
@@ -75,3 +75,11 @@ def test_side_by_side_tags_both() -> None:
         assert len(changed) > 200
         assert changed[:, 0].min() > 150
         assert changed[:, 1].max() < 200
+
+
+def test_a_caption_lies_in_the_lower_left_corner() -> None:
+    plain = _plain((0, 0, 250), 60, 90)
+    tagged = captioned(plain, "a cell")
+    rows, columns = np.nonzero((tagged != plain).any(axis=2))
+    assert tagged.shape == plain.shape and rows.min() > 30 and columns.min() < 10 and columns.max() < 80
+    assert captioned(plain, "a cell", min_side=120).shape == (120, 180, 3)
