@@ -26,4 +26,4 @@ def parser() -> argparse.ArgumentParser:
 
 def run(argv: Sequence[str]) -> int:
     """Run the command."""
-    return continue_training(parser().parse_args(argv), "extend")
+    return continue_training(parser(), argv, "extend")

@@ -25,6 +25,7 @@ COMMANDS = {
     "runs": "list the checkpoints of a training",
     "migrate": "rewrite code from detectron2's imports to drivetrain's",
     "data": "look into datasets, convert them, cut them into splits",
+    "weights": "convert weights of detectron2",
     "demo": "make a small dataset, train on it, evaluate, and show the result (some minutes)",
     "config": "show the config keys, or a config in full",
     "doctor": "say what of this machine works",

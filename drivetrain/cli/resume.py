@@ -30,19 +30,22 @@ def parser() -> argparse.ArgumentParser:
 
 def run(argv: Sequence[str]) -> int:
     """Run the command."""
-    return continue_training(parser().parse_args(argv), "resume")
+    return continue_training(parser(), argv, "resume")
 
 
-def continue_training(args: argparse.Namespace, begin: Any) -> int:
+def continue_training(parser: argparse.ArgumentParser, argv: Sequence[str], begin: Any) -> int:
     """Train on in the folder that is the first argument."""
-    from .train import start
+    from .train import repeatable, start
 
-    cfg = config_of_folder(take_argument(args, "output folder of a training"))
-    if getattr(args, "max_iter", None) is not None:
-        cfg.SOLVER.MAX_ITER = args.max_iter
-    cfg.merge_from_list(args.opts)
-    cfg.freeze()
-    start(cfg, args, begin)
+    with repeatable(parser.prog, argv) as command:
+        args = parser.parse_args(argv)
+        args.command = command
+        cfg = config_of_folder(take_argument(args, "output folder of a training"))
+        if getattr(args, "max_iter", None) is not None:
+            cfg.SOLVER.MAX_ITER = args.max_iter
+        cfg.merge_from_list(args.opts)
+        cfg.freeze()
+        start(cfg, args, begin)
     return 0
 
 

@@ -6,18 +6,20 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
 from drivetrain.engine.defaults.arguments import default_argument_parser
+from drivetrain.engine.hooks.startup import resumable_startup
 from drivetrain.errors import ConfigError
 
 from .folders import undone_on_bad_input
 from .options import add_dataset_options, add_run_options, apply_datasets, help_formatter
 
-__all__ = ["Begin", "build_config", "run", "start", "train"]
+__all__ = ["Begin", "build_config", "repeatable", "run", "start", "train"]
 
+_REPORT = "report.html"  # the last thing that the command writes
 Begin = Literal["load", "resume_or_load", "resume", "extend", "finetune"]
 
 _EPILOG = """\
@@ -56,12 +58,11 @@ def build_config(args: argparse.Namespace) -> Any:
     Raises:
         ConfigError: something in it is wrong; every problem is named.
     """
-    from drivetrain.engine.defaults.config import get_cfg
     from drivetrain.engine.defaults.quickstart import quickstart
 
     if args.max_iter is not None and args.max_iter < 1:
         raise ConfigError(f"--max-iter {args.max_iter} must be at least 1")
-    cfg = get_cfg()
+    cfg = _defaults_for(args.config_file)
     if args.config_file:
         cfg.merge_from_file(args.config_file)
         if args.model:
@@ -78,16 +79,64 @@ def build_config(args: argparse.Namespace) -> Any:
         raise ConfigError(
             "there is nothing to train on: give --train-json and --train-images, or a config file with DATASETS.TRAIN"
         )
+    if "META_ARCHITECTURE" in cfg.MODEL:
+        _check_foreign(cfg)
     cfg.freeze()
     return cfg
 
 
+def _defaults_for(config_file: str) -> Any:
+    """The config that a file is read into: detectron2's where the file describes a model of it, else this package's."""
+    from drivetrain.config.files import load_yaml_with_base
+
+    model = load_yaml_with_base(config_file).get("MODEL", {}) if config_file else {}
+    if isinstance(model, dict) and "META_ARCHITECTURE" in model:
+        from drivetrain.compat.config import get_cfg as get_foreign_cfg
+
+        return get_foreign_cfg()
+    from drivetrain.engine.defaults.config import get_cfg
+
+    return get_cfg()
+
+
+def _check_foreign(cfg: Any) -> None:
+    """Find the weights of a config of detectron2, and name its keys without meaning here."""
+    from drivetrain.checkpoint.foreign import find_weights
+    from drivetrain.compat.unused_keys import warn_of_unused_keys
+
+    warn_of_unused_keys(cfg)
+    if cfg.MODEL.WEIGHTS:
+        cfg.MODEL.WEIGHTS = str(find_weights(cfg.MODEL.WEIGHTS))
+
+
 def run(argv: Sequence[str]) -> int:
     """Run the command; see :func:`drivetrain.cli.main.main` for the exit code."""
-    args = parser().parse_args(argv)
-    cfg = build_config(args)
-    start(cfg, args, "resume_or_load" if args.resume else "load")
+    with repeatable("drivetrain train", argv) as command:
+        args = parser().parse_args(argv)
+        args.command = command
+        cfg = build_config(args)
+        start(cfg, args, "resume_or_load" if args.resume else "load")
     return 0
+
+
+@contextmanager
+def repeatable(name: str, argv: Sequence[str]) -> Iterator[str]:
+    """Until a training listens to signals itself, they end the block with the command, which is to be run again.
+
+    Args:
+        name: the command without its arguments.
+        argv: these.
+
+    Yields:
+        The whole command.
+    """
+    command = shlex.join([*name.split(), *argv])
+    with resumable_startup(_at_startup(command)):
+        yield command
+
+
+def _at_startup(command: str) -> str:
+    return f"before the first step: there is nothing new to save or to resume, start again with: {command}"
 
 
 def start(cfg: Any, args: argparse.Namespace, begin: Begin) -> None:
@@ -120,9 +169,10 @@ def train(cfg: Any, args: argparse.Namespace, begin: Begin = "load") -> Any:
     Raises:
         UserInputError: the config, a file or a folder is wrong; before iteration 0.
     """
-    from drivetrain.engine.hooks.startup import resumable_startup
-
-    with resumable_startup(cfg.OUTPUT_DIR):  # until the training itself listens to signals
+    command = getattr(args, "command", "")
+    if _was_restarted() and _checkpoints(cfg.OUTPUT_DIR):
+        begin, command = "resume", _resume_command(cfg)
+    with resumable_startup(*([_at_startup(command)] if command else [])):
         return _train_in_folder(cfg, args, begin)
 
 
@@ -131,8 +181,6 @@ def _train_in_folder(cfg: Any, args: argparse.Namespace, begin: Begin) -> Any:
     from drivetrain.engine.defaults.setup import default_setup
     from drivetrain.runtime import comm
 
-    if _was_restarted() and _checkpoints(cfg.OUTPUT_DIR):
-        begin = "resume"
     if begin in ("load", "finetune") and not args.eval_only:
         _check_fresh(cfg.OUTPUT_DIR)
     scope = undone_on_bad_input(cfg.OUTPUT_DIR) if comm.is_main_process() else nullcontext(_nothing)
@@ -176,18 +224,23 @@ def _train(cfg: Any, begin: Begin, time_limit: float | None, keep: Callable[[], 
     elif begin == "extend":
         trainer.extend()
     elif begin == "resume" or (begin == "resume_or_load" and trainer.checkpointer.has_checkpoint()):
-        trainer.resume()
+        reported = comm.all_gather(os.path.exists(os.path.join(cfg.OUTPUT_DIR, _REPORT)))[0]
+        trainer.resume(end_again=not reported)
     else:
         trainer.resume_or_load(resume=begin == "resume_or_load")
-    command = shlex.join(["drivetrain", "resume", cfg.OUTPUT_DIR])
-    preemption = PreemptionCheckpointer(trainer.checkpointer, time_limit, command=command)
+    preemption = PreemptionCheckpointer(trainer.checkpointer, time_limit, command=_resume_command(cfg))
     trainer.register_hooks([CallbackHook(before_train=lambda _: keep()), preemption])
     if comm.is_main_process() and sys.stdout.isatty():
         trainer.register_hooks([_progress(trainer.max_iter)])
     results = trainer.train()
     if comm.is_main_process():
-        show_results(trainer, results)
+        with resumable_startup(f"after the last step, before the report was written; for that: {_resume_command(cfg)}"):
+            show_results(trainer, results)
     return results
+
+
+def _resume_command(cfg: Any) -> str:
+    return shlex.join(["drivetrain", "resume", cfg.OUTPUT_DIR])
 
 
 def _was_restarted() -> bool:

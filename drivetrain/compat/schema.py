@@ -11,9 +11,18 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from drivetrain.config import option, section
-from drivetrain.engine.defaults.schema.data import Datasets, Input
-from drivetrain.engine.defaults.schema.model import AnchorGenerator, Backbone, Model, Pyramid
+from drivetrain.engine.defaults.schema.data import DataLoader, Datasets, Input
+from drivetrain.engine.defaults.schema.model import (
+    AnchorGenerator,
+    Backbone,
+    KeypointHead,
+    MaskHead,
+    Model,
+    Pyramid,
+)
 from drivetrain.engine.defaults.schema.root import Evaluation, Root
+
+from .unused_keys import CascadeHead, PanopticPyramid, SemanticHead
 
 __all__ = ["CompatRoot"]
 
@@ -139,7 +148,7 @@ class RoiBoxHead:
 
 
 @dataclass(frozen=True)
-class RoiMaskHead:
+class RoiMaskHead(MaskHead):
     """The second stage's layers for masks."""
 
     NAME: str = option("MaskRCNNConvUpsampleHead", "Its kind.")
@@ -153,7 +162,7 @@ class RoiMaskHead:
 
 
 @dataclass(frozen=True)
-class RoiKeypointHead:
+class RoiKeypointHead(KeypointHead):
     """The second stage's layers for keypoints."""
 
     NAME: str = option("KRCNNConvDeconvUpsampleHead", "Its kind.")
@@ -213,6 +222,9 @@ class CompatModel(Model):
     ROI_MASK_HEAD: RoiMaskHead = section(RoiMaskHead)
     ROI_KEYPOINT_HEAD: RoiKeypointHead = section(RoiKeypointHead)
     RETINANET: RetinaNetSection = section(RetinaNetSection)
+    ROI_BOX_CASCADE_HEAD: CascadeHead = section(CascadeHead)
+    SEM_SEG_HEAD: SemanticHead = section(SemanticHead)
+    PANOPTIC_FPN: PanopticPyramid = section(PanopticPyramid)
 
 
 @dataclass(frozen=True)
@@ -230,6 +242,13 @@ class CompatDatasets(Datasets):
     PROPOSAL_FILES_TEST: tuple[str, ...] = option((), "Precomputed proposals, which are not there here.")
     PRECOMPUTED_PROPOSAL_TOPK_TRAIN: int = option(2000, "Of precomputed proposals.")
     PRECOMPUTED_PROPOSAL_TOPK_TEST: int = option(1000, "Of precomputed proposals.")
+
+
+@dataclass(frozen=True)
+class CompatDataLoader(DataLoader):
+    """How samples are brought to the model."""
+
+    REPEAT_SQRT: bool = option(True, "Repeat rare classes by the square root, as is always done here.")
 
 
 @dataclass(frozen=True)
@@ -260,5 +279,6 @@ class CompatRoot(Root):
     MODEL: CompatModel = section(CompatModel)
     INPUT: CompatInput = section(CompatInput)
     DATASETS: CompatDatasets = section(CompatDatasets)
+    DATALOADER: CompatDataLoader = section(CompatDataLoader)
     TEST: CompatEvaluation = section(CompatEvaluation)
     GLOBAL: dict[str, Any] = option({"HACK": 1.0}, "Anything; nothing here reads it.")

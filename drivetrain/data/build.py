@@ -15,6 +15,7 @@ from drivetrain.runtime import comm
 from .iterable import IterableTrainLoader
 from .loader import InferenceLoader, TrainLoader
 from .mapper import DatasetMapper
+from .mix import MixMapper, build_mixes
 from .order import GlobalOrder, check_batch_size
 from .quarantine import Quarantine
 from .randomness import derive
@@ -84,8 +85,9 @@ def build_detection_train_loader(
     records = stored(dataset)
     if len(records) == 0:
         raise DatasetError("there is nothing to train on: the training dataset has 0 images")
-    if sampler is None and cfg is not None:
-        sampler = _configured_sampler(cfg, records, options.seed)
+    if cfg is not None:
+        sampler = _configured_sampler(cfg, records, options.seed) if sampler is None else sampler
+        mapper = _mixing(cfg, mapper, records)
     return TrainLoader(
         records,
         _make_order(records, sampler, options),
@@ -96,6 +98,23 @@ def build_detection_train_loader(
         collate_fn=collate_fn,
         quarantine=None if cfg is None else _quarantine(cfg, len(records)),
     )
+
+
+def _mixing(cfg: Any, mapper: Mapper | None, records: Any) -> Mapper | None:
+    """The mapper, with the augmentations of several images that the config asks for.
+
+    Raises:
+        ConfigError: it asks for some, and the mapper is not made for them.
+    """
+    mixes = build_mixes(cfg)
+    if not mixes:
+        return mapper
+    if not isinstance(mapper, DatasetMapper):
+        raise ConfigError(
+            f"INPUT.MOSAIC, COPYPASTE and MIXUP work with a DatasetMapper, not with {mapper!r}: set them to 0, or wrap "
+            "the mapper in drivetrain.data.mix.MixMapper"
+        )
+    return MixMapper(mapper, records, mixes)
 
 
 def _quarantine(cfg: Any, num_images: int) -> Quarantine:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,33 +12,19 @@ from torch import Tensor
 
 from drivetrain.errors import ConfigError, DatasetError
 
-from .annotations import MASK_FORMATS, Targets
-from .images import MAX_PIXELS, check_image_size, read_image
-from .transforms import Compose, build_augmentation
+from .annotations import MASK_FORMATS, Targets, boxes_xyxy
+from .catalog import MetadataCatalog
+from .images import MAX_PIXELS, ImageFile, check_image_size
+from .pixels import to_planes
+from .segmentation import panoptic_targets, sem_seg_target
+from .transforms import Compose, TransformList, build_augmentation
+from .transforms.resize import from_scaled, is_resized, scaled_size
 
-__all__ = ["DatasetMapper", "image_to_tensor"]
+__all__ = ["DatasetMapper"]
 
-Array = np.ndarray[Any, Any]
+SEGMENTATIONS = ("sem_seg", "panoptic")
 _OWN = "drivetrain.data.transforms."
-
-
-def image_to_tensor(image: Array | Tensor) -> Tensor:
-    """A contiguous uint8 tensor (C, H, W) of an image: array (H, W, C) or (H, W), or tensor (C, H, W) in any layout.
-
-    Copied channel by channel, which is several times faster than the copy of a transposed array.
-    """
-    if isinstance(image, np.ndarray):
-        if any(stride < 0 for stride in image.strides):
-            image = np.ascontiguousarray(image)
-        view = torch.from_numpy(image)
-        image = view[None] if view.ndim == 2 else view.permute(2, 0, 1)
-    if image.is_contiguous():
-        return image
-    out = torch.empty(image.shape, dtype=image.dtype)
-    source, target = image.numpy(), out.numpy()
-    for channel in range(len(target)):
-        target[channel] = source[channel]
-    return out
+_IGNORED = 255  # the label of pixels that no model learns from
 
 
 class DatasetMapper:
@@ -48,10 +35,13 @@ class DatasetMapper:
     annotations: ``height`` and ``width`` (of the original image), ``image_id``, ``file_name`` and any other key. The
     record is not changed.
 
+    A subclass that needs more targets than `Instances` adds them in `make_targets`.
+
     Attributes:
         is_train: whether to make targets.
         augmentations: a `Compose` of the augmentations.
         image_format: order of the channels.
+        scaled_decode: whether the decoder of a JPEG may scale it down before it is resized.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -62,7 +52,9 @@ class DatasetMapper:
             kwargs: for the second form: ``is_train``, ``augmentations`` (a list for `Compose`), ``image_format``
                 ("RGB", "BGR" or "L"), ``use_instance_mask=False``, ``use_keypoint=False``,
                 ``instance_mask_format="polygon"``, ``keypoint_flip_indices=None``,
-                ``recompute_boxes=False`` (take the boxes around the masks), ``max_pixels`` (of an image).
+                ``recompute_boxes=False`` (take the boxes around the masks), ``segmentation=None`` (or "sem_seg" or
+                "panoptic": what to make of label maps), ``ignore_label=255`` (of the label maps, 255 in what is made),
+                ``max_pixels`` (of an image), ``scaled_decode=False`` (see `ImageFile.tensor`).
 
         Raises:
             ConfigError: a value is unusable.
@@ -78,11 +70,14 @@ class DatasetMapper:
     def from_config(cls, cfg: Any, is_train: bool = True) -> dict[str, Any]:
         """The keyword arguments of the second form of the constructor, taken from a config.
 
-        Masks are made where ``MODEL.MASK_ON`` is set, keypoints where ``MODEL.KEYPOINT_ON`` is; left and right
-        keypoints are known from the metadata of the first training dataset.
+        Masks and keypoints are made where ``MODEL.TARGETS`` names them, or ``MODEL.MASK_ON`` and ``MODEL.KEYPOINT_ON``
+        are set; left and right keypoints are known from the metadata of the first training dataset. Boxes are those
+        around the masks where images are cropped, rotated or scaled by chance.
         """
-        masks = bool(cfg.MODEL.get("MASK_ON", False))
-        keypoints = bool(cfg.MODEL.get("KEYPOINT_ON", False))
+        targets = cfg.MODEL.get("TARGETS", ())
+        masks = "masks" in targets or bool(cfg.MODEL.get("MASK_ON", False))
+        keypoints = "keypoints" in targets or bool(cfg.MODEL.get("KEYPOINT_ON", False))
+        cut = cfg.INPUT.CROP.ENABLED or cfg.INPUT.get("ROTATION") or cfg.INPUT.get("RESIZE") == "scale_jitter"
         return {
             "is_train": is_train,
             "augmentations": build_augmentation(cfg, is_train),
@@ -91,8 +86,11 @@ class DatasetMapper:
             "use_keypoint": keypoints,
             "instance_mask_format": cfg.INPUT.MASK_FORMAT,
             "keypoint_flip_indices": _flip_indices(cfg.DATASETS.TRAIN) if keypoints and is_train else None,
-            "recompute_boxes": masks and is_train and bool(cfg.INPUT.CROP.ENABLED),
+            "recompute_boxes": masks and is_train and bool(cut),
+            "segmentation": next((kind for kind in SEGMENTATIONS if kind in targets), None),
+            "ignore_label": _metadata_of_first(cfg.DATASETS.TRAIN).get("ignore_label", _IGNORED),
             "max_pixels": cfg.DATALOADER.get("MAX_PIXELS", MAX_PIXELS),
+            "scaled_decode": bool(cfg.INPUT.get("SCALED_DECODE", False)),
         }
 
     def _configure(
@@ -106,8 +104,13 @@ class DatasetMapper:
         instance_mask_format: str = "polygon",
         keypoint_flip_indices: Sequence[int] | None = None,
         recompute_boxes: bool = False,
+        segmentation: str | None = None,
+        ignore_label: int = _IGNORED,
         max_pixels: int = MAX_PIXELS,
+        scaled_decode: bool = False,
     ) -> None:
+        if segmentation not in (None, *SEGMENTATIONS):
+            raise ConfigError(f"segmentation must be None or one of {', '.join(SEGMENTATIONS)}, not {segmentation!r}")
         if instance_mask_format not in MASK_FORMATS:
             raise ConfigError(f"INPUT.MASK_FORMAT must be 'polygon' or 'bitmask', not {instance_mask_format!r}")
         if recompute_boxes and not use_instance_mask:
@@ -115,7 +118,8 @@ class DatasetMapper:
         self.is_train = is_train
         self.augmentations = Compose(augmentations)
         self.image_format = image_format
-        self._max_pixels = max_pixels
+        self.segmentation, self._ignore_label = segmentation, ignore_label
+        self.scaled_decode, self._max_pixels = scaled_decode, max_pixels
         self.use_instance_mask, self.use_keypoint = use_instance_mask, use_keypoint
         self.instance_mask_format = instance_mask_format
         self.keypoint_flip_indices = keypoint_flip_indices
@@ -144,30 +148,74 @@ class DatasetMapper:
         """
         if rng is None:
             rng = np.random.default_rng(np.random.randint(0, 2**31 - 1))
-        image = read_image(record["file_name"], format=self.image_format, max_pixels=self._max_pixels)
-        check_image_size(record, image)
-        view = torch.from_numpy(np.ascontiguousarray(image))
-        tensor = view[None] if view.ndim == 2 else view.permute(2, 0, 1)
-        transform = self.augmentations.draw(rng, *tensor.shape[-2:])
-        tensor = image_to_tensor(transform.apply_image(tensor))
-        if tensor.dtype != torch.uint8:
-            raise ConfigError(
-                f"the augmentations made a {tensor.dtype} image; they must keep uint8, as models normalise on their "
-                "device (leave out ToDtype and Normalize)"
-            )
+        file = ImageFile(record["file_name"], self.image_format, max_pixels=self._max_pixels)
+        check_image_size(record, file)
+        transform = self._draw(record, rng, file.size)
         sample = {key: value for key, value in record.items() if key != "annotations"}
-        sample.setdefault("height", image.shape[0])
-        sample.setdefault("width", image.shape[1])
-        sample["image"] = tensor
-        if self.is_train and "annotations" in record:
-            sample["instances"] = self._make_targets(record, transform)
+        sample.setdefault("height", file.size[0])
+        sample.setdefault("width", file.size[1])
+        if self.is_train:
+            sample.update(self.make_targets(record, transform))
+        sample["image"] = self._make_image(file, transform)
         return sample
 
-    def _make_targets(self, record: Mapping[str, Any], transform: Any) -> Any:
-        try:
-            return self._targets(record["annotations"], transform)
-        except DatasetError as error:
-            raise DatasetError(f"{record['file_name']}: {error}") from error
+    def make_targets(self, record: Mapping[str, Any], transform: TransformList) -> dict[str, Any]:
+        """What training needs beside the image, by the key it has in the sample.
+
+        ``instances`` of the annotations, or of a panoptic label map's segments; ``sem_seg``, int64 (H, W), of a label
+        map.
+
+        Args:
+            record: the dataset record; not changed.
+            transform: what was done to the image. Applied to boxes, points or masks of the original image, it gives
+                those of the sample's.
+
+        Raises:
+            DatasetError: an annotation is malformed, or there is no label map; names the file.
+            UnreadableImageError: a label map cannot be read.
+        """
+        if self.segmentation == "panoptic":
+            return {"instances": panoptic_targets(record, transform, max_pixels=self._max_pixels)}
+        made: dict[str, Any] = {}
+        if self.segmentation == "sem_seg":
+            options = {"ignore_label": self._ignore_label, "max_pixels": self._max_pixels}
+            labels = sem_seg_target(record, transform, **options)
+            made["sem_seg"] = labels.masked_fill_(labels == self._ignore_label, _IGNORED)
+        if "annotations" in record:
+            with _naming(record):
+                made["instances"] = self._targets(record["annotations"], transform)
+        return made
+
+    def _draw(self, record: Mapping[str, Any], rng: np.random.Generator, size: tuple[int, int]) -> TransformList:
+        """Decide what to do to the image, before its pixels are known."""
+        if not self.augmentations.needs_boxes:
+            return self.augmentations.draw(rng, *size)
+        with _naming(record):
+            boxes = boxes_xyxy([a for a in record.get("annotations", ()) if not a.get("iscrowd", 0)])
+        return self.augmentations.draw_around(rng, *size, boxes)
+
+    def _make_image(self, file: ImageFile, transform: TransformList) -> Tensor:
+        """The transformed image, contiguous."""
+        image = file.tensor(scaled_size(transform) if self.scaled_decode else None)
+        if not is_resized(transform):  # the layout that it has serves resizing alone
+            image = to_planes(image)
+        size = (int(image.shape[1]), int(image.shape[2]))
+        image = to_planes((transform if size == file.size else from_scaled(transform, size)).apply_image(image))
+        if image.dtype != torch.uint8:
+            raise ConfigError(
+                f"the augmentations made a {image.dtype} image; they must keep uint8, as models normalise on their "
+                "device (leave out ToDtype and Normalize)"
+            )
+        return image
+
+
+@contextmanager
+def _naming(record: Mapping[str, Any]) -> Iterator[None]:
+    """Put the name of a record's image before the message of a DatasetError from its annotations."""
+    try:
+        yield
+    except DatasetError as error:
+        raise DatasetError(f"{record['file_name']}: {error}") from error
 
 
 def _is_own(augmentation: Any) -> bool:
@@ -176,20 +224,23 @@ def _is_own(augmentation: Any) -> bool:
     return type(augmentation).__module__.startswith(_OWN) and all(_is_own(part) for part in parts)
 
 
+def _metadata_of_first(names: str | Sequence[str]) -> dict[str, Any]:
+    """The metadata of the first dataset named, as a dict; {} without any."""
+    first = [names] if isinstance(names, str) else list(names)[:1]
+    return MetadataCatalog.get(first[0]).as_dict() if first else {}
+
+
 def _flip_indices(names: str | Sequence[str]) -> list[int] | None:
     """Keypoint counterparts by the metadata (``keypoint_names``, ``keypoint_flip_map``) of the first dataset named."""
-    from .catalog import MetadataCatalog
-
-    first = [names] if isinstance(names, str) else list(names)
-    metadata = MetadataCatalog.get(first[0]) if first else None
-    keypoints = list(metadata.get("keypoint_names") or []) if metadata is not None else []
-    if metadata is None or not keypoints:
+    metadata = _metadata_of_first(names)
+    keypoints = list(metadata.get("keypoint_names") or [])
+    if not keypoints:
         return None
     other = {a: b for pair in metadata.get("keypoint_flip_map") or () for a, b in (pair, pair[::-1])}
     try:
         return [keypoints.index(other.get(name, name)) for name in keypoints]
     except ValueError as error:
         raise DatasetError(
-            f"the keypoint_flip_map of dataset {first[0]!r} names a keypoint that is not among its keypoint_names "
+            f"the keypoint_flip_map of dataset {names!r} names a keypoint that is not among its keypoint_names "
             f"{keypoints}: {error}"
         ) from error

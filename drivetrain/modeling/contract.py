@@ -4,14 +4,30 @@ A **batch** is a list with one dictionary per image:
 
 * ``image``: uint8 tensor (C, H, W), already resized, channels in the order of ``INPUT.FORMAT``, on any device;
 * ``height``, ``width``: the size of the original image in pixels, in which outputs are given;
-* ``instances`` (training): Instances of image size (H, W) with ``gt_boxes`` (Boxes, XYXY in pixels of ``image``) and
-  ``gt_classes`` (int64, from 0), and ``gt_masks``, ``gt_keypoints`` where the dataset has them;
 * ``image_id``, ``file_name``: whose image it is.
 
+For training it has what the model learns from, of:
+
+* ``instances``: Instances of image size (H, W) with ``gt_boxes`` (Boxes, XYXY in pixels of ``image``) and
+  ``gt_classes`` (int64, from 0), and, for models that learn them, ``gt_masks`` (PolygonMasks or BitMasks) and
+  ``gt_keypoints`` (Keypoints of (N, K, 3): x and y in pixels of ``image``, visibility);
+* ``sem_seg``: the class of each pixel, a tensor (H, W) of whole numbers (uint8 or int64) in which 255 means that it is
+  not known and does not count;
+* ``class_id``: the class of the whole image, an int from 0.
+
 In training mode ``model(batch)`` returns a dictionary of scalar tensors, named ``loss_...``; their sum is minimised.
-In evaluation mode it returns a list with one dictionary per image. A detector's has ``instances``: Instances of
-image size (``height``, ``width``) with ``pred_boxes`` (Boxes, XYXY in pixels of the original image), ``scores``
-(float, from 0 to 1, descending) and ``pred_classes`` (int64, from 0), on the model's device.
+In evaluation mode it returns a list with one dictionary per image, on the model's device, of:
+
+* ``instances``: Instances of image size (``height``, ``width``) with ``pred_boxes`` (Boxes, XYXY in pixels of the
+  original image), ``scores`` (float, from 0 to 1, descending) and ``pred_classes`` (int64, from 0); where the model
+  predicts them, ``pred_masks`` (bool, (N, ``height``, ``width``); with TEST.MASK_FORMAT "rle" a list of N run lengths,
+  ``{"size": [height, width], "counts": str}``) and ``pred_keypoints`` (float, (N, K, 3): x and y in pixels of the
+  original image, and a score above 0);
+* ``sem_seg``: scores of each class and pixel, float, (K, ``height``, ``width``); the highest is the class. Resizing,
+  letterboxing and padding are undone;
+* ``panoptic_seg``: a tuple of an int32 tensor (``height``, ``width``) with the id of each pixel's segment, 0 for none,
+  and a list with one dictionary per segment: ``id`` (from 1), ``category_id`` (from 0), ``isthing`` (bool), ``score``;
+* ``classes``: the probability of each class for the whole image, float, (K,).
 
 The model moves images and targets to its own device; normalising and padding are its business too.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import torch
@@ -59,6 +60,9 @@ class Preprocess(nn.Module):
 
     def image(self, entry: dict[str, object]) -> Tensor:
         """The ``image`` of one entry, checked, on this device, not yet normalised."""
+        return self._checked(entry).to(self.device, non_blocking=True)
+
+    def _checked(self, entry: dict[str, object]) -> Tensor:
         image = entry.get("image") if isinstance(entry, dict) else None
         if not isinstance(image, Tensor) or image.ndim != 3 or image.shape[0] != self.mean.shape[0]:
             received = f"shape {tuple(image.shape)}" if isinstance(image, Tensor) else repr(type(image).__name__)
@@ -66,7 +70,21 @@ class Preprocess(nn.Module):
                 f"a batch is a list of dicts whose 'image' is a uint8 tensor ({self.mean.shape[0]}, H, W), one channel "
                 f"per value of MODEL.PIXEL_MEAN, but {received} was received"
             )
-        return image.to(self.device, non_blocking=True)
+        return image
+
+    def groups(self, batch: Batch) -> list[list[int]]:
+        """The places of the entries whose images get the same padded size, in one list per size.
+
+        Run group by group, an image's predictions do not depend on which other images are in the batch.
+
+        Raises:
+            ModelError: as :meth:`forward`.
+        """
+        members: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for i, entry in enumerate(batch):
+            padded = tuple(-(-side // self.size_divisibility) for side in self._checked(entry).shape[-2:])
+            members[padded].append(i)
+        return list(members.values())
 
     def normalize(self, images: Sequence[Tensor]) -> ImageList:
         """Pad images (C, H_i, W_i) on this device to one size and normalise them."""

@@ -1,8 +1,9 @@
-"""Backbones from timm: any model that can give its features."""
+"""Networks from timm: classifiers, and backbones of any model that can give its features."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from drivetrain.errors import ModelError, did_you_mean
 
 from .backbones import Body, pick_levels
 
-__all__ = ["TimmFeatures", "timm_body"]
+__all__ = ["TimmFeatures", "timm_body", "timm_classifier"]
 
 
 class TimmFeatures(nn.Module):
@@ -52,16 +53,55 @@ def timm_body(name: str, strides: Sequence[int]) -> Body:
     )
 
 
-def _create(name: str, **options: Any) -> Any:
+def timm_classifier(
+    name: str, num_classes: int, options: Mapping[str, Any] = MappingProxyType({})
+) -> tuple[nn.Module, tuple[int, int] | None]:
+    """timm's model ``name`` with random weights, and the (height, width) of image it takes, None for any.
+
+    Args:
+        name: timm's name.
+        num_classes: of its logits.
+        options: further arguments of ``timm.create_model`` (``{"img_size": 160, "drop_path_rate": 0.1}``).
+
+    Raises:
+        ModelError: timm has no such model, or it does not take the options.
+    """
+    timm = _checked(name, "network", "MODEL.NAME or MODEL.BACKBONE.NAME")
+    try:
+        net = timm.create_model(name, pretrained=False, **{**options, "num_classes": num_classes})
+    except (TypeError, ValueError, AssertionError, RuntimeError) as err:
+        raise ModelError(
+            f"timm's {name!r} cannot be made with MODEL.CLASSIFIER.OPTIONS {dict(options)!r}: {err}"
+        ) from err
+    return net, _fixed_size(net, options)
+
+
+def _fixed_size(net: Any, options: Mapping[str, Any]) -> tuple[int, int] | None:
+    patches = getattr(net, "patch_embed", None)
+    about = net.pretrained_cfg
+    if not about.get("fixed_input_size") or not getattr(patches, "strict_img_size", True):
+        return None
+    size = getattr(patches, "img_size", None) or options.get("img_size") or about["input_size"][1:]
+    height, width = (size, size) if isinstance(size, int) else size
+    return int(height), int(width)
+
+
+def _checked(name: str, what: str, key: str) -> Any:
+    """The library, if it has a model of that name; ModelError with close names otherwise."""
     import timm
 
     if not timm.is_model(name):
         known = timm.list_models()
         hint = did_you_mean(name, known) or ";"
         raise ModelError(
-            f"backbone 'timm/{name}' (MODEL.BACKBONE.NAME) is not in timm {timm.__version__}{hint} it has "
-            f"{len(known)} models, listed by timm.list_models()"
+            f"{what} 'timm/{name}' ({key}) is not in timm {timm.__version__}{hint} it has {len(known)} models, listed "
+            "by timm.list_models()"
         )
+    return timm
+
+
+def _create(name: str, **options: Any) -> Any:
+    timm = _checked(name, "backbone", "MODEL.BACKBONE.NAME")
     try:
         return timm.create_model(name, pretrained=False, features_only=True, **options)
     except (RuntimeError, AttributeError, NotImplementedError, AssertionError, TypeError, KeyError) as err:

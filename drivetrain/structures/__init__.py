@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from .keypoints import Keypoints as Keypoints
     from .masks import BitMasks as BitMasks
     from .masks import PolygonMasks as PolygonMasks
+    from .rasterize import bitmask_to_rle as bitmask_to_rle
     from .rasterize import polygons_to_bitmask as polygons_to_bitmask
     from .rasterize import rle_to_bitmask as rle_to_bitmask
+    from .roi_masks import RoiMasks as RoiMasks
 
 __all__ = [
     "BitMasks",
@@ -29,6 +31,8 @@ __all__ = [
     "Instances",
     "Keypoints",
     "PolygonMasks",
+    "RoiMasks",
+    "bitmask_to_rle",
     "matched_pairwise_iou",
     "pairwise_intersection",
     "pairwise_ioa",
@@ -47,6 +51,8 @@ __getattr__, __dir__ = attach(
         "Instances": "instances",
         "Keypoints": "keypoints",
         "PolygonMasks": "masks",
+        "RoiMasks": "roi_masks",
+        "bitmask_to_rle": "rasterize",
         "matched_pairwise_iou": "boxes",
         "pairwise_intersection": "boxes",
         "pairwise_ioa": "boxes",

@@ -32,6 +32,28 @@ def test_a_training_that_was_cut_off_ends_like_one_that_was_not(command: Any) ->
     assert not Path("cut").exists()
 
 
+def evaluated(folder: Path) -> list[tuple[int, float]]:
+    lines = [json.loads(line) for line in (folder / "metrics.json").open()]
+    return [(line["iteration"], line["bbox/AP"]) for line in lines if "bbox/AP" in line]
+
+
+def test_a_training_that_was_ended_after_its_last_iteration_gets_its_end(command: Any, trained: Path) -> None:
+    shutil.copytree(trained, command.folder / "out")
+    for name in ("finished.json", "report.html"):
+        (command.folder / "out" / name).unlink()
+    expected = evaluated(trained)
+    code, out, err = command("resume", "out")
+    assert code == 0, err
+    assert "All 4 iterations are done, but the training ended before its last evaluation" in out
+    assert "drivetrain predict out/model_final.pth" in out
+    assert (command.folder / "out" / "report.html").exists()
+    assert [iteration for iteration, _ in expected] == [1, 3] and evaluated(Path("out")) == expected
+    assert "no iteration is left" in command.refused("resume", "out")
+    (command.folder / "out" / "report.html").unlink()  # the process was ended while it drew
+    assert command("resume", "out")[0] == 0
+    assert (command.folder / "out" / "report.html").exists() and evaluated(Path("out")) == expected
+
+
 def test_what_cannot_be_resumed(command: Any, trained: Path) -> None:
     assert "no output folder of a training is given" in command.refused("resume")
     assert "no output folder" in command.refused("resume", "SOLVER.MAX_ITER=9")

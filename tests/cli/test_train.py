@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import shutil
+import signal
+import subprocess
+import sys
+from argparse import Namespace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from drivetrain.cli.train import build_config, parser
+from drivetrain.cli.train import build_config, parser, train
 from drivetrain.engine.defaults.config import get_cfg
 
 # What it leaves
@@ -203,6 +210,52 @@ def test_processes_that_were_started_again_resume(command: Any, monkeypatch: pyt
     code, out, err = command(*command.train_args(output="fresh"))  # it failed before its first checkpoint
     assert code == 0, err
     assert "Resuming" not in out
+
+
+@pytest.mark.parametrize("arguments", [("train", "--output", "an output"), ("resume", "out", "A=1"), ("extend", "out")])
+def test_a_signal_while_libraries_are_imported(arguments: tuple[str, ...]) -> None:
+    """What has to be run again is said, and the exit code says so too; torch is not even imported."""
+    code = f"""
+import os, signal, sys
+import drivetrain.cli.resume, drivetrain.cli.train
+
+def slow(*_):
+    assert "torch" not in sys.modules
+    os.kill(os.getpid(), signal.SIGTERM)
+
+drivetrain.cli.train.build_config = drivetrain.cli.resume.config_of_folder = slow
+from drivetrain.cli.main import main
+sys.exit(main({list(arguments)!r}))
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 75 and result.stdout == ""
+    assert result.stderr == (
+        "\nSIGTERM before the first step: there is nothing new to save or to resume, start again with: "
+        f"{shlex.join(['drivetrain', *arguments])}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("restarts", "checkpoint", "expected"),
+    [("0", True, "drivetrain train x"), ("1", False, "drivetrain train x"), ("1", True, "drivetrain resume {folder}")],
+)
+def test_a_signal_before_the_first_step_names_what_goes_on(
+    restarts: str,
+    checkpoint: bool,
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """A training that was started again has checkpoints, over which the command that started it would not write."""
+    if checkpoint:
+        (tmp_path / "model_0000001.pth").write_bytes(b"")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", restarts)
+    monkeypatch.setattr("drivetrain.cli.train._train_in_folder", lambda *given: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit) as ended:
+        train(SimpleNamespace(OUTPUT_DIR=str(tmp_path)), Namespace(command="drivetrain train x"), "load")
+    assert ended.value.code == 75
+    assert capfd.readouterr().err.endswith(f"start again with: {expected.format(folder=tmp_path)}\n")
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -17,6 +17,7 @@ from drivetrain.data.build import build_detection_test_loader, build_detection_t
 from drivetrain.data.catalog import DatasetCatalog, MetadataCatalog
 from drivetrain.data.iterable import IterableTrainLoader
 from drivetrain.data.loader import TrainLoader
+from drivetrain.data.mix import MixMapper
 from drivetrain.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
 from drivetrain.data.store import RecordStore
 from drivetrain.engine.defaults.config import get_cfg
@@ -230,3 +231,13 @@ def test_the_blood_cells(bccd: Path) -> None:
         assert sample["image"].dtype == torch.uint8 and os.path.exists(sample["file_name"])
         boxes = sample["instances"].gt_boxes.tensor
         assert len(boxes) and (boxes[:, 2:] > boxes[:, :2]).all() and boxes.max() <= 160
+
+
+def test_samples_of_several_images_where_the_config_asks_for_them() -> None:
+    cfg = get_cfg()
+    records = [{"file_name": f"{k}.jpg", "width": 5, "height": 4, "annotations": []} for k in range(8)]
+    cfg.INPUT.MOSAIC, cfg.DATALOADER.NUM_WORKERS = 0.5, 0
+    loader = build_detection_train_loader(cfg, dataset=records, total_batch_size=2)
+    assert isinstance(loader._source.make._mapper, MixMapper)  # type: ignore[union-attr]
+    with pytest.raises(ConfigError, match="MOSAIC, COPYPASTE and MIXUP work with a DatasetMapper"):
+        build_detection_train_loader(cfg, dataset=records, total_batch_size=2, mapper=lambda record: record)

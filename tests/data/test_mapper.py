@@ -11,8 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
+from drivetrain.config import CfgNode
 from drivetrain.data.catalog import MetadataCatalog
-from drivetrain.data.mapper import DatasetMapper, image_to_tensor
+from drivetrain.data.images import ImageFile
+from drivetrain.data.mapper import DatasetMapper
 from drivetrain.data.randomness import generator
 from drivetrain.data.transforms import FlipTransform, RandomCrop, RandomFlip, ResizeShortestEdge
 from drivetrain.engine.defaults.config import get_cfg
@@ -142,20 +144,102 @@ def test_masks_and_keypoints(record: dict[str, Any]) -> None:
     assert instances.gt_masks.tensor.shape == (1, 20, 30)
 
 
-def test_image_to_tensor_of_any_layout() -> None:
-    image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    wanted = image.transpose(2, 0, 1)
-    for given in (
-        image,
-        np.asfortranarray(image),
-        image[:, ::-1][:, ::-1],
-        torch.from_numpy(image).permute(2, 0, 1),
-        torch.from_numpy(wanted.copy()),
-    ):
-        out = image_to_tensor(given)
-        assert out.is_contiguous() and (out.numpy() == wanted).all()
-    assert image_to_tensor(image[:, :, 0].copy()).shape == (1, 5, 7)
-    assert (image_to_tensor(image[:, :, ::-1]).numpy() == wanted[::-1]).all()
+@pytest.fixture
+def photo(tmp_path: Path) -> dict[str, Any]:
+    y, x = np.mgrid[0:240, 0:320]
+    waves = [np.sin(x / (9 + c)) * np.cos(y / (7 + c)) * 100 + 128 for c in range(3)]
+    Image.fromarray(np.stack(waves, axis=2).astype(np.uint8)).save(tmp_path / "a.jpg", quality=95)
+    annotation = {"bbox": [30.5, 40.25, 100, 60], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 1}
+    return {"file_name": str(tmp_path / "a.jpg"), "height": 240, "width": 320, "annotations": [annotation]}
+
+
+@pytest.mark.parametrize("resize", [ResizeShortestEdge(100), ResizeShortestEdge(300)])
+@pytest.mark.parametrize("others", [[], [FlipTransform((100, 133))], [FlipTransform((300, 400))]])
+def test_pixels_are_those_of_pillow_within_one_level(photo: dict[str, Any], resize: Any, others: list[Any]) -> None:
+    """The antialiased bilinear filters of Pillow and torchvision round differently."""
+    size = (100, 133) if resize.sizes == (100,) else (300, 400)
+    others = [flip for flip in others if flip.input_size == size]
+    sample = DatasetMapper(True, augmentations=[resize, *others], image_format="BGR")(photo)
+    expected = Image.open(photo["file_name"]).resize(size[::-1], Image.Resampling.BILINEAR)
+    pixels = np.asarray(expected)[:, :: -1 if others else 1, ::-1].transpose(2, 0, 1).astype(int)
+    assert sample["image"].is_contiguous() and sample["image"].shape == pixels.shape
+    difference = np.abs(sample["image"].numpy() - pixels)
+    assert difference.max() <= 1 and difference.mean() < 0.02
+
+
+def test_scaled_decoding_changes_pixels_a_little_and_boxes_not_at_all(
+    photo: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = []
+    tensor = ImageFile.tensor
+
+    def spy(file: ImageFile, at_least: Any = None) -> torch.Tensor:
+        decoded.append(tensor(file, at_least))
+        return decoded[-1]
+
+    monkeypatch.setattr(ImageFile, "tensor", spy)
+    augmentations = [ResizeShortestEdge((40, 100, 200), 1000), RandomFlip()]
+    exact, scaled = (
+        DatasetMapper(True, augmentations=augmentations, image_format="RGB", scaled_decode=on) for on in (False, True)
+    )
+    sizes = set()
+    for position in range(12):
+        whole, quick = (mapper(photo, generator(3, position)) for mapper in (exact, scaled))
+        assert whole["image"].shape == quick["image"].shape and quick["image"].is_contiguous()
+        assert torch.equal(whole["instances"].gt_boxes.tensor, quick["instances"].gt_boxes.tensor)
+        assert (quick["height"], quick["width"]) == (240, 320)
+        before, after = decoded[-2:]
+        assert tuple(before.shape) == (3, 240, 320) and after.shape[1] >= quick["image"].shape[1]
+        difference = (whole["image"].int() - quick["image"].int()).abs()
+        assert (difference.max() == 0) == (after.shape == before.shape)
+        assert difference.float().mean() < 2 and difference.max() < 12
+        again = scaled(photo, generator(3, position))
+        assert torch.equal(again["image"], quick["image"])
+        sizes.add(tuple(after.shape[1:]))
+    assert sizes == {(240, 320), (120, 160), (60, 80)}
+
+
+def test_scaled_decoding_is_asked_for_by_a_key(photo: dict[str, Any]) -> None:
+    cfg = get_cfg()
+    assert not DatasetMapper(cfg).scaled_decode
+    section = CfgNode({**cfg.INPUT, "SCALED_DECODE": True})
+    assert DatasetMapper.from_config(CfgNode({**cfg, "INPUT": section}))["scaled_decode"]
+
+
+def test_what_is_not_resized_first_is_decoded_whole(photo: dict[str, Any]) -> None:
+    augmentations = [RandomCrop("relative", (0.5, 0.5)), ResizeShortestEdge(30)]
+    exact, scaled = (
+        DatasetMapper(True, augmentations=augmentations, image_format="RGB", scaled_decode=on) for on in (False, True)
+    )
+    assert torch.equal(exact(photo, generator(1, 1))["image"], scaled(photo, generator(1, 1))["image"])
+
+
+def test_boxes_are_known_to_augmentations_that_look_at_them(record: dict[str, Any]) -> None:
+    seen = []
+
+    class Looks(RandomFlip):
+        needs_boxes = True
+
+        def draw_around(self, rng: Any, height: int, width: int, boxes: Any) -> Any:
+            seen.append(boxes.tolist())
+            return self.draw(rng, height, width)
+
+    mapper = DatasetMapper(True, augmentations=[Looks()], image_format="RGB")
+    crowd = {**record["annotations"][0], "iscrowd": 1}
+    mapper({**record, "annotations": [*record["annotations"], crowd]})
+    assert seen == [[[4, 4, 10, 8]]]
+    with pytest.raises(DatasetError, match=r"a\.png: .*bbox"):
+        mapper({**record, "annotations": [{"category_id": 1}]})
+
+
+def test_a_subclass_adds_targets(record: dict[str, Any]) -> None:
+    class WithArea(DatasetMapper):
+        def make_targets(self, record: Any, transform: Any) -> dict[str, Any]:
+            return {**super().make_targets(record, transform), "area": transform.output_size}
+
+    sample = WithArea(True, augmentations=[ResizeShortestEdge(10)], image_format="RGB")(record)
+    assert sample["area"] == (10, 15) and len(sample["instances"]) == 1
+    assert "area" not in WithArea(False, augmentations=[], image_format="RGB")(record)
 
 
 def test_bad_input(record: dict[str, Any], tmp_path: Path) -> None:
@@ -175,3 +259,43 @@ def test_bad_input(record: dict[str, Any], tmp_path: Path) -> None:
         DatasetMapper(True, augmentations=[], image_format="RGB", instance_mask_format="rle")
     with pytest.raises(ConfigError, match="use_instance_mask"):
         DatasetMapper(True, augmentations=[], image_format="RGB", recompute_boxes=True)
+
+
+def segmented(record: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+    labels = np.zeros((20, 30), dtype=np.uint8)
+    labels[:, 15:], labels[:5] = 1, 7
+    Image.fromarray(labels).save(tmp_path / "labels.png")
+    return {**record, "sem_seg_file_name": str(tmp_path / "labels.png")}
+
+
+def test_label_maps_go_with_the_image(record: dict[str, Any], tmp_path: Path) -> None:
+    flip = [FlipTransform((20, 30))]
+    mapper = DatasetMapper(True, augmentations=flip, image_format="RGB", segmentation="sem_seg", ignore_label=7)
+    labels = mapper(segmented(record, tmp_path))["sem_seg"]
+    assert labels.dtype == torch.int64 and labels.shape == (20, 30)
+    assert (labels[:5] == 255).all() and (labels[5:, :15] == 1).all() and (labels[5:, 15:] == 0).all()
+    test = DatasetMapper(False, augmentations=[], image_format="RGB", segmentation="sem_seg")
+    assert "sem_seg" not in test(segmented(record, tmp_path))
+    with pytest.raises(DatasetError, match="no 'sem_seg_file_name'"):
+        mapper(record)
+    with pytest.raises(ConfigError, match="segmentation must be None or one of sem_seg, panoptic, not 'semantic'"):
+        DatasetMapper(True, augmentations=[], image_format="RGB", segmentation="semantic")
+
+
+def test_segments_are_instances(record: dict[str, Any], tmp_path: Path) -> None:
+    ids = np.zeros((20, 30, 3), dtype=np.uint8)
+    ids[:, 10:, 0], ids[8:, :, 1] = 3, 1
+    Image.fromarray(ids).save(tmp_path / "panoptic.png")
+    segments = [{"id": 3, "category_id": 4, "isthing": True}, {"id": 256, "category_id": 2, "isthing": False}]
+    panoptic = {**record, "pan_seg_file_name": str(tmp_path / "panoptic.png"), "segments_info": segments}
+    mapper = DatasetMapper(True, augmentations=[], image_format="RGB", segmentation="panoptic")
+    instances = mapper(panoptic)["instances"]
+    assert instances.gt_classes.tolist() == [4, 2] and instances.gt_masks.area().tolist() == [160, 120]
+
+
+def test_what_a_config_says_of_targets() -> None:
+    cfg = get_cfg()
+    cfg.MODEL.TARGETS = ("boxes", "masks")
+    assert DatasetMapper(cfg).use_instance_mask and not DatasetMapper(cfg).use_keypoint
+    cfg.MODEL.TARGETS = ("sem_seg",)
+    assert DatasetMapper(cfg).segmentation == "sem_seg" and not DatasetMapper(cfg).use_instance_mask

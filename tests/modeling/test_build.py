@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 import torch
 from torch import nn
 
+from drivetrain.compat.schema import CompatRoot
+from drivetrain.config import CfgNode
 from drivetrain.errors import ModelError, UserInputError
 from drivetrain.modeling import MODELS, build_model
+from drivetrain.modeling.build import class_count_key, has_meta_architecture
+from drivetrain.modeling.detectron2 import GeneralizedRCNN
 
 
 @pytest.fixture
@@ -85,3 +91,51 @@ def test_compiled_by_config_keys(make_cfg) -> None:
     assert list(compiled.state_dict()) == list(plain.state_dict())
     with pytest.raises(ModelError, match=r"'inducter' \(MODEL.COMPILE_BACKEND\); did you mean 'inductor'"):
         build_model(make_cfg("fcos_tiny", MODEL__COMPILE=True, MODEL__COMPILE_BACKEND="inducter"))
+
+
+@pytest.fixture
+def described():
+    """A small config as detectron2 writes it."""
+    cfg = CfgNode.from_schema(CompatRoot)
+    sizes = {"WIDTH_PER_GROUP": 8, "RES2_OUT_CHANNELS": 32, "STEM_OUT_CHANNELS": 8}
+    cfg.merge_from_other_cfg({"MODEL": {"DEVICE": "cpu", "RESNETS": sizes, "ROI_HEADS": {"NUM_CLASSES": 2}}})
+    return cfg
+
+
+def test_a_described_model_is_built_on_its_device_and_needs_no_number_elsewhere(described) -> None:
+    model = build_model(described)
+    assert type(model) is GeneralizedRCNN and model.training and model.num_classes == 2
+    assert has_meta_architecture(described) and class_count_key(described) == "MODEL.ROI_HEADS.NUM_CLASSES"
+    described.MODEL.META_ARCHITECTURE = "RetinaNet"
+    assert class_count_key(described) == "MODEL.RETINANET.NUM_CLASSES"
+    described.MODEL.META_ARCHITECTURE = "RetinaNett"
+    with pytest.raises(ModelError, match=r"'RetinaNett' has no counterpart .*did you mean 'RetinaNet'"):
+        build_model(described)
+
+
+def test_a_name_comes_before_a_description(described) -> None:
+    described.MODEL.NAME, described.MODEL.NUM_CLASSES = "fcos_tiny", 3
+    assert not has_meta_architecture(described) and class_count_key(described) == "MODEL.NUM_CLASSES"
+    described.MODEL.merge_from_other_cfg({"ANCHOR_GENERATOR": {"SIZES": [], "ASPECT_RATIOS": []}})
+    with pytest.raises(ModelError, match="is not a registered model"):
+        described.MODEL.NAME = "nothing"
+        build_model(described)
+
+
+def test_a_registered_architecture_is_called_with_the_config(described, registered) -> None:
+    registered("Own", lambda cfg: nn.Linear(cfg.MODEL.ROI_HEADS.NUM_CLASSES, 1))
+    described.MODEL.META_ARCHITECTURE = "Own"
+    assert build_model(described).in_features == 2 and class_count_key(described) is None
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_without_a_gpu_the_default_device_is_what_there_is(described, caplog, make_cfg) -> None:
+    described.MODEL.DEVICE = "cuda"
+    logging.getLogger("drivetrain.modeling.build").__dict__.pop("_drivetrain_counts", None)
+    for _ in range(2):
+        assert next(build_model(described).parameters()).device.type in ("cpu", "mps")
+    assert [r.getMessage() for r in caplog.records].count(
+        "MODEL.DEVICE is 'cuda', but there is no CUDA device here: 'auto' is taken"
+    ) == 1
+    with pytest.raises(UserInputError, match="'cuda'"):  # a config of this package that asks for it means it
+        build_model(make_cfg("fcos_tiny", MODEL__DEVICE="cuda"))

@@ -53,3 +53,11 @@ def test_bad_entries(entry) -> None:
 def test_lengths_must_agree() -> None:
     with pytest.raises(ModelError, match="differ in length"):
         Preprocess([0.0] * 3, [1.0])
+
+
+def test_groups_are_images_of_one_padded_size() -> None:
+    batch = [{"image": torch.zeros(3, h, w, dtype=torch.uint8)} for h, w in ((33, 60), (64, 33), (32, 64), (40, 50))]
+    assert Preprocess([0.0] * 3, [1.0] * 3).groups(batch) == [[0, 1, 3], [2]]
+    assert Preprocess([0.0] * 3, [1.0] * 3, size_divisibility=1).groups(batch) == [[0], [1], [2], [3]]
+    with pytest.raises(ModelError, match=r"\(3, H, W\)"):
+        Preprocess([0.0] * 3, [1.0] * 3).groups([{}])

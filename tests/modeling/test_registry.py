@@ -7,7 +7,7 @@ from torch import nn
 
 from drivetrain.errors import ModelError
 from drivetrain.modeling import MODELS, ModelRegistry
-from drivetrain.modeling.registry import ModelEntry
+from drivetrain.modeling.entry import ModelEntry
 
 
 def build(cfg) -> nn.Module:
@@ -54,5 +54,35 @@ def test_unknown_name_lists_close_and_all_names() -> None:
         ModelRegistry({"a": ModelEntry(build)}).remove("zzz")
 
 
-def test_entries_are_imported_when_used() -> None:
-    assert ModelEntry("collections:OrderedDict").load().__name__ == "OrderedDict"
+def test_names_with_a_librarys_prefix() -> None:
+    registry = ModelRegistry({"a": ModelEntry(build)}, {"timm": ModelEntry(other, {"A": 1}, ("classes",))})
+    entry = registry.entry("timm/resnet18")
+    assert (entry.load(), entry.targets) == (other, ("classes",))
+    assert dict(entry.values) == {"A": 1, "BACKBONE.NAME": "timm/resnet18"}
+    assert "timm/resnet18" in registry
+    for name in ("timm/", "tim/resnet18", "resnet18"):
+        assert name not in registry
+        with pytest.raises(ModelError, match=r"known names: a; timm/NAME are these libraries' models"):
+            registry.entry(name)
+    registry.register("timm/mine")(build)  # a name of one's own comes first
+    assert registry.entry("timm/mine").load() is build
+    registry.register_preset("small", "timm/resnet18", {"A": 2})
+    assert dict(registry.entry("small").values) == {"A": 2, "BACKBONE.NAME": "timm/resnet18"}
+
+
+def test_what_a_model_learns_from_is_registered_with_it() -> None:
+    registry = ModelRegistry()
+    registry.register("boxes")(build)
+    registry.register("masks", targets=("boxes", "masks"))(build)
+    registry.register("one", targets="sem_seg")(build)
+    registry.register_preset("more", "masks", {"A": 1})
+    targets = {name: registry.entry(name).targets for name in registry.names()}
+    assert targets == {
+        "boxes": ("boxes",),
+        "masks": ("boxes", "masks"),
+        "more": ("boxes", "masks"),
+        "one": ("sem_seg",),
+    }
+    with pytest.raises(ModelError, match="'sem_seq'; did you mean 'sem_seg'"):
+        registry.register("bad", targets=("sem_seq",))(build)
+    assert "bad" not in registry

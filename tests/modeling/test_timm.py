@@ -1,4 +1,4 @@
-"""Backbones from timm."""
+"""Backbones and classifiers from timm."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from drivetrain.errors import ModelError
-from drivetrain.modeling.timm import timm_body
+from drivetrain.modeling.timm import timm_body, timm_classifier
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_convnext", "test_byobnet", "test_efficientnet"])
@@ -44,3 +44,23 @@ def test_unknown_names_and_models_without_features(monkeypatch) -> None:
     monkeypatch.setattr("timm.create_model", refuse)
     with pytest.raises(ModelError, match=r"'timm/test_vit'.*cannot give its feature maps.*not implemented"):
         timm_body("test_vit", (8,))
+
+
+def test_classifiers_are_timms() -> None:
+    net, size = timm_classifier("test_resnet", 5, {"drop_rate": 0.3})
+    assert size is None
+    assert net.drop_rate == 0.3
+    assert net(torch.zeros(2, 3, 32, 64)).shape == (2, 5)
+
+
+def test_classifiers_of_one_image_size() -> None:
+    assert timm_classifier("test_coatnet", 3)[1] == (160, 160)  # its attention has a bias per place
+    assert timm_classifier("test_vit", 3)[1] is None  # it stretches its position embeddings
+    assert timm_classifier("test_maxvit", 3, {"img_size": 128})[1] == (128, 128)
+
+
+def test_classifiers_that_cannot_be_made() -> None:
+    with pytest.raises(ModelError, match=r"network 'timm/tset_resnet'.*did you mean '.*test_resnet.*'"):
+        timm_classifier("tset_resnet", 3)
+    with pytest.raises(ModelError, match=r"'test_resnet' cannot be made with MODEL.CLASSIFIER.OPTIONS {'sizes': 3}"):
+        timm_classifier("test_resnet", 3, {"sizes": 3})

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivetrain.errors import DatasetError
-from drivetrain.structures import polygons_to_bitmask, rle_to_bitmask
+from drivetrain.structures import bitmask_to_rle, polygons_to_bitmask, rle_to_bitmask
 
 mask_api = pytest.importorskip("pycocotools.mask")
 
@@ -52,3 +52,21 @@ def test_bad_run_lengths() -> None:
         rle_to_bitmask({"size": [2, 2], "counts": [1, 2]})
     with pytest.raises(DatasetError, match="'size' and 'counts'"):
         rle_to_bitmask({"counts": [1]})
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**31), st.floats(0, 1))
+def test_bitmaps_have_the_run_lengths_of_pycocotools(height, width, seed, filled) -> None:
+    mask = np.random.default_rng(seed).random((height, width)) < filled
+    expected = mask_api.encode(np.asfortranarray(mask.astype(np.uint8)))
+    assert bitmask_to_rle(mask) == {"size": [height, width], "counts": expected["counts"].decode("ascii")}
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 8), st.integers(1, 8), st.integers(0, 4), st.integers(0, 4), st.integers(0, 2**31))
+def test_run_lengths_of_a_part_are_those_of_the_whole(height, width, top, left, seed) -> None:
+    part = np.random.default_rng(seed).random((height, width)) < 0.7
+    for below, right in ((0, 0), (3, 2)):
+        whole = np.zeros((top + height + below, left + width + right), dtype=bool)
+        whole[top : top + height, left : left + width] = part
+        assert bitmask_to_rle(part, whole.shape, (top, left)) == bitmask_to_rle(whole)

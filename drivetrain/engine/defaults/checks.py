@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sized
+from functools import reduce
+from operator import getitem
+from typing import Any
 
 from drivetrain.config import CfgNode
 from drivetrain.errors import ConfigError
+from drivetrain.modeling.build import class_count_key
 
 from .data import as_names, class_names
 
@@ -18,11 +22,15 @@ def check_classes(cfg: CfgNode) -> None:
     Raises:
         ConfigError: it has fewer.
     """
-    if len(names := class_names(cfg)) > cfg.MODEL.NUM_CLASSES:
+    key = class_count_key(cfg)
+    if key is None:  # an architecture of the user's own, which says by itself what does not fit
+        return
+    count: Any = reduce(getitem, key.split("."), cfg)
+    if len(names := class_names(cfg)) > count:
         more = ", ..." if len(names) > 5 else ""
+        fix = "set it to 0 to take their number" if key == "MODEL.NUM_CLASSES" else "set it to their number"
         raise ConfigError(
-            f"MODEL.NUM_CLASSES is {cfg.MODEL.NUM_CLASSES}, but the dataset has {len(names)} classes "
-            f"({', '.join(names[:5])}{more}): set it to 0 to take their number"
+            f"{key} is {count}, but the dataset has {len(names)} classes ({', '.join(names[:5])}{more}): {fix}"
         )
 
 

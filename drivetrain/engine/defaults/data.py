@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from drivetrain.config import CfgNode
-from drivetrain.data.catalog import DatasetCatalog, MetadataCatalog
+from drivetrain.data.catalog import DatasetCatalog, Metadata, MetadataCatalog
 from drivetrain.data.formats.registration import register_from_config
 from drivetrain.errors import DatasetError, did_you_mean
 
@@ -72,11 +72,18 @@ def _check_registered(name: str, key: str) -> None:
 def class_names(cfg: CfgNode) -> list[str]:
     """The class names of the first training (else test) dataset that knows its own; ``[]`` when none does."""
     for name in (*as_names(cfg.DATASETS.TRAIN), *as_names(cfg.DATASETS.TEST)):
-        if name in DatasetCatalog and MetadataCatalog.get(name).get("thing_classes") is None:
-            DatasetCatalog.get(name)  # class names of a file are known once it is read
-        if name in MetadataCatalog and (names := MetadataCatalog.get(name).get("thing_classes")):
+        if name in DatasetCatalog and _class_names(name) is None:
+            DatasetCatalog.store(name)  # class names of a file are known once it is read
+        if names := _class_names(name):
             return list(names)
     return []
+
+
+def _class_names(name: str) -> Sequence[str] | None:
+    """The class names in a dataset's metadata, which for a segmentation are those of stuff; None for none so far."""
+    metadata = MetadataCatalog.get(name) if name in MetadataCatalog else Metadata(name)
+    things: Sequence[str] | None = metadata.get("thing_classes")
+    return metadata.get("stuff_classes") if things is None else things
 
 
 class FromStart:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from drivetrain.engine.train_loop import SimpleTrainer
 
@@ -25,12 +25,11 @@ class Delegated(Generic[T]):
         if owner is None:
             return self  # type: ignore[return-value]  # the descriptor itself, as for any class attribute
         inner = owner._step_trainer
-        if inner is not None:
-            return cast(T, getattr(inner, self._name))
         try:
-            return cast(T, owner.__dict__[self._name])
+            value: T = owner.__dict__[self._name] if inner is None else getattr(inner, self._name)
         except KeyError:
             raise AttributeError(f"{type(owner).__name__} has no {self._name} yet: set it or _trainer first") from None
+        return value
 
     def __set__(self, owner: Any, value: T) -> None:
         inner = owner._step_trainer

@@ -31,7 +31,7 @@ class Parts:
         """The model of ``cfg.MODEL``, on its device."""
         model = build_model(with_classes(cfg))
         count = sum(p.numel() for p in model.parameters())
-        logger.info("Model %s: %s parameters", cfg.MODEL.NAME, f"{count:,}")
+        logger.info("Model %s: %s parameters", cfg.MODEL.NAME or cfg.MODEL.get("META_ARCHITECTURE"), f"{count:,}")
         return model
 
     @classmethod

@@ -20,9 +20,10 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from drivetrain.checkpoint import Checkpointer, read_checkpoint, unwrap_model
+from drivetrain.engine.finite import FiniteGuard
 from drivetrain.engine.hook_base import HookList
 from drivetrain.engine.hooks import EvalHook
-from drivetrain.engine.losses import FiniteGuard, LossRecorder
+from drivetrain.engine.losses import LossRecorder
 from drivetrain.engine.precision import device_of
 from drivetrain.engine.train_loop import SimpleTrainer
 from drivetrain.errors import DrivetrainError, OutputError

@@ -1,10 +1,13 @@
-"""What a resume is going to do, said before it does it."""
+"""What a resume is going to do, said before it does it; and whether anything is left to do."""
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -12,7 +15,7 @@ import yaml
 if TYPE_CHECKING:
     from .trainer import DefaultTrainer
 
-__all__ = ["ResumePlan", "config_differences"]
+__all__ = ["EndMark", "ResumePlan", "config_differences"]
 
 logger = logging.getLogger(__name__)
 
@@ -84,3 +87,43 @@ def config_differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: s
             yield from config_differences(before, after, f"{prefix}{key}.")
         elif before != after:
             yield f"{prefix}{key}: {before!r} -> {after!r}"
+
+
+class EndMark:
+    """A file in the output folder which says that a training is over, its last evaluation and final work included.
+
+    The last checkpoint cannot say so, for it is written before them.
+
+    Args:
+        folder: the output folder.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self._path = Path(folder) / "finished.json"
+
+    @property
+    def iteration(self) -> int | None:
+        """The last iteration of the training that is over; None if there is none."""
+        try:
+            found = json.loads(self._path.read_text())["iteration"]
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
+        return found if isinstance(found, int) else None
+
+    def set(self, iteration: int) -> None:
+        """Write it, if there is such a folder. A full disk ends no training: a resume would evaluate once more."""
+        if not self._path.parent.is_dir():
+            return
+        temporary = self._path.with_name(f".{self._path.name}.tmp")
+        try:
+            temporary.write_text(json.dumps({"iteration": iteration}) + "\n")
+            os.replace(temporary, self._path)
+        except OSError as error:
+            logger.warning("%s cannot be written: %s", self._path, error)
+
+    def remove(self) -> None:
+        """Take it away: a training begins."""
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError as error:
+            logger.warning("%s cannot be removed: %s", self._path, error)

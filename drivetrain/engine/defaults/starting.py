@@ -1,4 +1,4 @@
-"""How a training begins: where it stopped, beyond its end, or anew from the weights of another one."""
+"""How a training begins (where it stopped, beyond its end, or anew from other weights), and when it is over."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import yaml
 
 from drivetrain.checkpoint import model_state, read_checkpoint, unwrap_model
+from drivetrain.engine.hooks.schedule import finished, last_iteration
 from drivetrain.errors import CheckpointError, ConfigError
 from drivetrain.modeling.weights import load_weights
+from drivetrain.runtime import comm
 
-from .resume import ResumePlan
+from .foreign import adopt_states
+from .resume import EndMark, ResumePlan
 
 if TYPE_CHECKING:
     import torch
@@ -52,21 +55,47 @@ class Starting:
         """
         _begin(self, resume)
 
-    def resume(self: Any) -> None:
+    def resume(self: Any, *, end_again: bool = False) -> None:
         """Continue from the last checkpoint in ``OUTPUT_DIR``.
+
+        If it ended after its last iteration, but before it was over, then ``train()`` runs no iteration and makes up
+        for the last evaluation and what else comes at the end.
+
+        Args:
+            end_again: do that also if it was over.
 
         Raises:
             CheckpointError: there is none, or none that is whole and of this model.
-            ConfigError: no iteration is left.
+            ConfigError: nothing is left to do.
         """
         _require_checkpoint(self, "continue")
         _begin(self, True)
-        if self.start_iter >= self.max_iter:
+        if self.start_iter < self.max_iter:
+            return
+        over = comm.all_gather(EndMark(self.cfg.OUTPUT_DIR).iteration)[0]  # all ranks do the same
+        if over == self.start_iter - 1 and not end_again:
             raise ConfigError(
                 f"no iteration is left: the checkpoint in {self.cfg.OUTPUT_DIR} has finished iteration "
                 f"{self.start_iter - 1} and SOLVER.MAX_ITER is {self.max_iter}; extend the training by a larger "
                 "SOLVER.MAX_ITER, or evaluate it"
             )
+        logger.info(
+            "All %d iterations are done, but the training ended before its last evaluation and final work were: they "
+            "are made up for now",
+            self.max_iter,
+        )
+
+    def before_train(self: Any) -> None:
+        """Call the hooks' ``before_train``: from now on the training is not over."""
+        if (mark := _end_mark(self)) is not None:
+            mark.remove()
+        super().before_train()  # type: ignore[misc]
+
+    def after_train(self: Any) -> None:
+        """Call the hooks' ``after_train``; then the training is over, if it was not ended by an exception."""
+        super().after_train()  # type: ignore[misc]
+        if finished(self) and (mark := _end_mark(self)) is not None:
+            mark.set(last_iteration(self))
 
     def extend(self: Any) -> None:
         """Continue a training, finished or not, to a larger ``SOLVER.MAX_ITER`` than it was made for.
@@ -122,6 +151,8 @@ def _begin(trainer: _Trainer, resume: bool) -> dict[str, Any]:
     loaded = trainer.checkpointer.resume_or_load(trainer.cfg.MODEL.WEIGHTS, resume=resume)
     if not trainer.restored_parts and continued and "iteration" in loaded:
         trainer.start_iter = loaded["iteration"] + 1  # of a checkpointer that was made without the trainer
+        adopt_states(trainer, loaded)
+        return loaded
     if trainer.restored_parts:
         trainer.start_iter = trainer.iter + 1
         file = trainer.checkpointer.get_checkpoint_file()
@@ -135,3 +166,9 @@ def _require_checkpoint(trainer: _Trainer, verb: str) -> None:
             f"there is no checkpoint in {trainer.cfg.OUTPUT_DIR!r} (OUTPUT_DIR), so there is nothing to {verb}: give "
             "the output folder of a training, or start one with 'drivetrain train'"
         )
+
+
+def _end_mark(trainer: Any) -> EndMark | None:
+    """That of the output folder, on the rank that writes; None where no config names a folder."""
+    folder = getattr(getattr(trainer, "cfg", None), "OUTPUT_DIR", None)
+    return EndMark(folder) if folder and comm.is_main_process() else None

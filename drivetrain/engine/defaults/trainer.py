@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from drivetrain.checkpoint import DetectionCheckpointer, unwrap_model
+from drivetrain.checkpoint.foreign import DetectionCheckpointer as ForeignCheckpointer
 from drivetrain.config import CfgNode
 from drivetrain.engine import hooks
 from drivetrain.engine.bad_batch import BadBatchWriter
@@ -20,6 +21,7 @@ from drivetrain.engine.state import capture, prepare_if_due, restore
 from drivetrain.engine.train_loop import HookBase, SimpleTrainer, TrainerBase
 from drivetrain.errors import ConfigError
 from drivetrain.evaluation import DatasetEvaluator, verify_results
+from drivetrain.modeling.build import has_meta_architecture
 from drivetrain.runtime import comm
 from drivetrain.runtime.logging import setup_logger
 
@@ -32,6 +34,7 @@ from .parts import Parts, precision_name
 from .rehearsal import rehearse
 from .setup import create_ddp_model, default_writers
 from .starting import Starting
+from .targets import check_targets, with_targets
 
 if TYPE_CHECKING:
     from drivetrain.events.writers import EventWriter
@@ -113,8 +116,10 @@ class DefaultTrainer(Starting, Parts, _Constructible):
         needed = ["TRAIN"] if train_loader is None and self._keeps("build_train_loader") else []
         if (test_loaders is None or evaluators is None) and self._keeps("test", "build_test_loader", "build_evaluator"):
             needed.append("TEST")
-        cfg = self.auto_scale_workers(resolve_config(cfg, needed), comm.get_world_size())
+        cfg = with_targets(self.auto_scale_workers(resolve_config(cfg, needed), comm.get_world_size()))
         check_pairs(cfg, test_loaders, evaluators)
+        if "TRAIN" in needed and model is None:
+            check_targets(cfg)
         if model is None:
             model = self.build_model(cfg)
             if self._keeps("build_model"):
@@ -135,7 +140,8 @@ class DefaultTrainer(Starting, Parts, _Constructible):
         )
         self.cfg = cfg
         self.scheduler = self.build_lr_scheduler(cfg, optimizer) if scheduler is None else scheduler
-        self.checkpointer = DetectionCheckpointer(
+        checkpointer = ForeignCheckpointer if has_meta_architecture(cfg) else DetectionCheckpointer
+        self.checkpointer = checkpointer(
             model,
             cfg.OUTPUT_DIR,
             class_names=class_names(cfg),

@@ -7,7 +7,6 @@ backbone, head, matching, losses and post-processing are torchvision's.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +16,7 @@ from torchvision.models.detection.image_list import ImageList as TorchvisionImag
 from drivetrain.errors import ModelError
 from drivetrain.modeling.contract import Batch, Losses, Outputs
 from drivetrain.modeling.preprocess import Preprocess
-from drivetrain.structures import Boxes, ImageList, Instances
+from drivetrain.structures import Boxes, ImageList, Instances, RoiMasks
 
 from .options import DetectorOptions
 
@@ -52,18 +51,22 @@ class TorchvisionDetector(nn.Module):
         self.preprocess = Preprocess(options.pixel_mean, options.pixel_std, size_divisibility)
         del self.transform  # torchvision's resizing and normalising, not used here
 
-    def losses(self, images: ImageList, targets: list[dict[str, Tensor]]) -> Losses:
+    def losses(self, images: ImageList, targets: list[dict[str, Any]]) -> Losses:
         """The losses of prepared images.
 
         Args:
             images: normalised and padded.
-            targets: per image ``boxes`` (float, (N, 4), XYXY in pixels of the prepared image) and ``labels`` (int64,
-                (N,), the network's numbering).
+            targets: per image ``boxes`` (float, (N, 4), XYXY in pixels of the prepared image), ``labels`` (int64,
+                (N,), the network's numbering) and what :meth:`more_targets` adds.
         """
         raise NotImplementedError
 
     def detections(self, images: ImageList) -> list[dict[str, Tensor]]:
-        """Per prepared image ``boxes`` (XYXY in its pixels), ``scores`` and ``labels`` (the network's numbering)."""
+        """Per prepared image ``boxes`` (XYXY in its pixels), ``scores`` and ``labels`` (the network's numbering).
+
+        ``masks`` (N, M, M), each the scores within its box, and ``keypoints`` (N, K, 3), x and y in pixels of the
+        prepared image and a score, where the network has them.
+        """
         raise NotImplementedError
 
     def prepare(self, batch: Batch) -> ImageList:
@@ -88,13 +91,8 @@ class TorchvisionDetector(nn.Module):
         return self._outputs(batch)
 
     def _outputs(self, batch: Batch) -> Outputs:
-        groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
-        step = self.preprocess.size_divisibility
-        for i, entry in enumerate(batch):
-            image = entry["image"] if isinstance(entry, dict) and "image" in entry else None
-            groups[tuple(-(-s // step) for s in image.shape[-2:]) if isinstance(image, Tensor) else ()].append(i)
         outputs: list[dict[str, Any]] = [{} for _ in batch]
-        for members in groups.values():
+        for members in self.preprocess.groups(batch):
             images = self.prepare([batch[i] for i in members])
             for i, size, found in zip(members, images.image_sizes, self.detections(images), strict=True):
                 outputs[i]["instances"] = self._instances(found, size, batch[i])
@@ -103,8 +101,9 @@ class TorchvisionDetector(nn.Module):
     def _instances(self, found: dict[str, Tensor], size: tuple[int, int], entry: dict[str, Any]) -> Instances:
         """Detections in an image of (height, width) ``size`` as Instances in the original image."""
         height, width = int(entry.get("height", size[0])), int(entry.get("width", size[1]))
+        across, down = width / size[1], height / size[0]
         boxes = Boxes(found["boxes"])
-        boxes.scale(width / size[1], height / size[0])
+        boxes.scale(across, down)
         boxes.clip((height, width))
         instances = Instances(
             (height, width),
@@ -112,13 +111,18 @@ class TorchvisionDetector(nn.Module):
             scores=found["scores"].float(),
             pred_classes=found["labels"] - self.background,
         )
+        if "masks" in found:
+            instances.pred_masks = RoiMasks(found["masks"].float(), boxes.tensor, (height, width))
+        if "keypoints" in found:
+            points = found["keypoints"].float()
+            instances.pred_keypoints = points * points.new_tensor((across, down, 1))
         return instances[boxes.nonempty()]
 
-    def _targets(self, batch: Batch, sizes: list[tuple[int, int]]) -> list[dict[str, Tensor]]:
+    def _targets(self, batch: Batch, sizes: list[tuple[int, int]]) -> list[dict[str, Any]]:
         """The targets of a batch whose prepared images have these (height, width) sizes."""
         return [self._target(entry, size) for entry, size in zip(batch, sizes, strict=True)]
 
-    def _target(self, entry: dict[str, Any], size: tuple[int, int]) -> dict[str, Tensor]:
+    def _target(self, entry: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
         instances = entry.get("instances")
         if not isinstance(instances, Instances) or not (instances.has("gt_boxes") and instances.has("gt_classes")):
             raise ModelError(
@@ -128,14 +132,28 @@ class TorchvisionDetector(nn.Module):
         if instances.gt_classes.device.type == "cpu":  # where looking at values waits for nothing
             self._check_classes(instances.gt_classes, entry)
         keep = instances.gt_boxes.nonempty()  # a box without area has no finite target
-        boxes, classes = instances.gt_boxes.tensor[keep], instances.gt_classes[keep]
+        if not bool(keep.all()):
+            instances = instances[keep]
         device = self.preprocess.device
-        boxes = boxes.to(device, non_blocking=True)
+        boxes = instances.gt_boxes.tensor.to(device, non_blocking=True)
         height, width = instances.image_size
         if (height, width) != size:
             boxes = boxes * boxes.new_tensor((size[1] / width, size[0] / height) * 2)
-        classes = classes.to(device, torch.int64, non_blocking=True) + self.background
-        return {"boxes": boxes, "labels": classes}
+        classes = instances.gt_classes.to(device, torch.int64, non_blocking=True) + self.background
+        return {"boxes": boxes, "labels": classes, **self.more_targets(instances, entry, size)}
+
+    def more_targets(self, instances: Instances, entry: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+        """What a network learns from beside boxes; nothing by default.
+
+        Args:
+            instances: of one image, those with a box of some area.
+            entry: of the batch, theirs.
+            size: (height, width) of the prepared image.
+
+        Raises:
+            ModelError: the instances do not have it.
+        """
+        return {}
 
     def _check_classes(self, classes: Tensor, entry: dict[str, Any]) -> None:
         if classes.numel() and not 0 <= int(classes.min()) <= int(classes.max()) < self.num_classes:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 from torch import Tensor
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.roi_heads import fastrcnn_loss
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
@@ -19,7 +23,30 @@ from drivetrain.structures import ImageList
 from .adapter import TorchvisionDetector, as_torchvision
 from .options import DetectorOptions
 
-__all__ = ["FasterRCNNDetector", "build_faster_rcnn"]
+__all__ = ["FasterRCNNDetector", "Samples", "build_faster_rcnn"]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The boxes that the second stage of a step learns from, image by image.
+
+    Attributes:
+        features: the pyramid's levels by name, of all images.
+        boxes: XYXY in pixels of the prepared image, shape (R_i, 4).
+        matched: the place of each box's object among the image's targets, shape (R_i,).
+        labels: the network's numbering, 0 for the background, shape (R_i,).
+    """
+
+    features: dict[str, Tensor]
+    boxes: list[Tensor]
+    matched: list[Tensor]
+    labels: list[Tensor]
+
+    def foreground(self) -> Samples:
+        """Those boxes that stand for an object."""
+        rows = [(labels > 0).nonzero().flatten() for labels in self.labels]
+        kept = [[v[r] for v, r in zip(of, rows, strict=True)] for of in (self.boxes, self.matched, self.labels)]
+        return Samples(self.features, *kept)
 
 
 class FasterRCNNDetector(TorchvisionDetector, FasterRCNN):  # type: ignore[misc]
@@ -64,24 +91,44 @@ class FasterRCNNDetector(TorchvisionDetector, FasterRCNN):  # type: ignore[misc]
         )
         self.adapt(options)
 
-    def losses(self, images: ImageList, targets: list[dict[str, Tensor]]) -> Losses:
+    def losses(self, images: ImageList, targets: list[dict[str, Any]]) -> Losses:
         """``loss_rpn_cls`` and ``loss_rpn_loc`` of the proposals, ``loss_cls`` and ``loss_box_reg`` of the boxes."""
+        return self.box_losses(images, targets)[0]
+
+    def box_losses(self, images: ImageList, targets: list[dict[str, Any]]) -> tuple[Losses, Samples]:
+        """The losses of :meth:`losses`, and what they were computed from, for a branch beside the boxes'."""
         features = self.backbone(images.tensor)
         proposals, rpn = self.rpn(as_torchvision(images), features, targets)
-        _, boxes = self.roi_heads(features, proposals, images.image_sizes, targets)
-        return {
+        boxes, matched, labels, offsets = self.roi_heads.select_training_samples(proposals, targets)
+        loss_cls, loss_box_reg = fastrcnn_loss(*self._second_stage(features, boxes, images), labels, offsets)
+        losses = {
             "loss_rpn_cls": rpn["loss_objectness"],
             "loss_rpn_loc": rpn["loss_rpn_box_reg"],
-            "loss_cls": boxes["loss_classifier"],
-            "loss_box_reg": boxes["loss_box_reg"],
+            "loss_cls": loss_cls,
+            "loss_box_reg": loss_box_reg,
         }
+        return losses, Samples(features, boxes, matched, labels)
 
     def detections(self, images: ImageList) -> list[dict[str, Tensor]]:
         """See the base class; the score is the class probability."""
+        return self.box_detections(images)[0]
+
+    def box_detections(self, images: ImageList) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
+        """The boxes, scores and labels of :meth:`detections`, and the pyramid's levels."""
         features = self.backbone(images.tensor)
         proposals, _ = self.rpn(as_torchvision(images), features)
-        found: list[dict[str, Tensor]] = self.roi_heads(features, proposals, images.image_sizes)[0]
-        return found
+        predictions = self._second_stage(features, proposals, images)
+        columns = self.roi_heads.postprocess_detections(*predictions, proposals, images.image_sizes)
+        names = ("boxes", "scores", "labels")
+        return [dict(zip(names, of_image, strict=True)) for of_image in zip(*columns, strict=True)], features
+
+    def _second_stage(
+        self, features: dict[str, Tensor], boxes: list[Tensor], images: ImageList
+    ) -> tuple[Tensor, Tensor]:
+        """Class logits and offsets of the boxes of all images."""
+        heads = self.roi_heads
+        logits, offsets = heads.box_predictor(heads.box_head(heads.box_roi_pool(features, boxes, images.image_sizes)))
+        return logits, offsets
 
 
 def _proposal_counts(count: int) -> dict[str, int]:

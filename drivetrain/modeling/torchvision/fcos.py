@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 from torchvision.models.detection import FCOS
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -49,7 +51,7 @@ class FCOSDetector(TorchvisionDetector, FCOS):  # type: ignore[misc]
         )
         self.adapt(options)
 
-    def losses(self, images: ImageList, targets: list[dict[str, Tensor]]) -> Losses:
+    def losses(self, images: ImageList, targets: list[dict[str, Any]]) -> Losses:
         """``loss_cls`` (focal), ``loss_box_reg`` (GIoU) and ``loss_centerness``."""
         outputs, anchors, counts = self._heads(images)
         found = self.compute_loss(targets, outputs, anchors, counts)

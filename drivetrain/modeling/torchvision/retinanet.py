@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 from torchvision.models.detection import RetinaNet
@@ -52,7 +53,7 @@ class RetinaNetDetector(TorchvisionDetector, RetinaNet):  # type: ignore[misc]
         )
         self.adapt(options)
 
-    def losses(self, images: ImageList, targets: list[dict[str, Tensor]]) -> Losses:
+    def losses(self, images: ImageList, targets: list[dict[str, Any]]) -> Losses:
         """``loss_cls`` (focal) and ``loss_box_reg`` (L1)."""
         outputs, anchors, _ = self._heads(images)
         found = self.compute_loss(targets, outputs, anchors)

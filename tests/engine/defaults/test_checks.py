@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from drivetrain.compat.schema import CompatRoot
+from drivetrain.config import CfgNode
 from drivetrain.data.catalog import MetadataCatalog
 from drivetrain.engine.defaults.checks import check_classes, check_pairs
 from drivetrain.engine.defaults.config import get_cfg
@@ -43,3 +45,24 @@ def test_pairs(names: tuple[str, ...], loaders: list[int] | None, evaluators: li
         return
     with pytest.raises(ConfigError, match=r"\d test loaders and \d evaluators do not make pairs"):
         check_pairs(cfg, loaders, evaluators)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "key"),
+    [("GeneralizedRCNN", "MODEL.ROI_HEADS.NUM_CLASSES"), ("RetinaNet", "MODEL.RETINANET.NUM_CLASSES")],
+)
+def test_a_described_model_is_counted_where_its_description_counts(architecture: str, key: str) -> None:
+    cfg = CfgNode.from_schema(CompatRoot)
+    cfg.MODEL.META_ARCHITECTURE, cfg.DATASETS.TRAIN = architecture, ("checks",)
+    MetadataCatalog.get("checks").thing_classes = ["a", "b", "c"]
+    check_classes(cfg)
+    cfg.merge_from_list([key, "2"])
+    with pytest.raises(ConfigError, match=rf"{key} is 2, but the dataset has 3 classes \(a, b, c\): set it to their"):
+        check_classes(cfg)
+
+
+def test_an_architecture_of_ones_own_is_left_alone() -> None:
+    cfg = CfgNode.from_schema(CompatRoot)
+    cfg.MODEL.META_ARCHITECTURE, cfg.DATASETS.TRAIN = "Own", ("checks",)
+    MetadataCatalog.get("checks").thing_classes = ["a"] * 200
+    check_classes(cfg)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -10,22 +12,28 @@ from drivetrain.errors import ModelError
 from drivetrain.modeling import build_model, check_losses, check_outputs
 from drivetrain.structures import Boxes, Instances
 
-NAMES = ["fcos_tiny", "retinanet_tiny", "faster_rcnn_tiny", "ssdlite"]
+NAMES = [
+    *("fcos_tiny", "retinanet_tiny", "faster_rcnn_tiny", "ssd_tiny", "ssdlite"),
+    *("mask_rcnn_tiny", "keypoint_rcnn_tiny"),
+]
 
 
 @pytest.fixture
 def model(request, make_cfg):
     torch.manual_seed(0)
-    return build_model(make_cfg(request.param, MODEL__SCORE_THRESH_TEST=0.001))
+    built = build_model(make_cfg(request.param, MODEL__SCORE_THRESH_TEST=0.001, MODEL__NUM_KEYPOINTS=4))
+    built.name = request.param
+    return built
 
 
-def name_of(model: nn.Module) -> str:
-    return {
-        "FCOSDetector": "fcos_tiny",
-        "RetinaNetDetector": "retinanet_tiny",
-        "FasterRCNNDetector": "faster_rcnn_tiny",
-        "SSDLiteDetector": "ssdlite",
-    }[type(model).__name__]
+@pytest.fixture
+def batch_of(make_batch, add_targets):
+    """``make_batch`` with targets of every kind."""
+
+    def make(*sizes: tuple[int, int], **options: int) -> list[dict[str, Any]]:
+        return add_targets(make_batch(*sizes, **options))
+
+    return make
 
 
 def last_classifier(model: nn.Module) -> tuple[list[nn.Module], int]:
@@ -35,12 +43,12 @@ def last_classifier(model: nn.Module) -> tuple[list[nn.Module], int]:
     logits = model.head.classification_head
     if hasattr(logits, "cls_logits"):
         return [logits.cls_logits], 0
-    return [block[1] for block in logits.module_list], 1
+    return [block[1] if isinstance(block, nn.Sequential) else block for block in logits.module_list], 1
 
 
 @pytest.mark.parametrize("model", NAMES, indirect=True)
-def test_losses_are_finite_and_reach_every_parameter(model, make_batch) -> None:
-    losses = model(make_batch((64, 96), (96, 64)))
+def test_losses_are_finite_and_reach_every_parameter(model, batch_of) -> None:
+    losses = model(batch_of((64, 96), (96, 64)))
     check_losses(losses)
     assert all(name.startswith("loss_") for name in losses)
     assert {"loss_cls", "loss_box_reg"} <= set(losses)
@@ -52,8 +60,8 @@ def test_losses_are_finite_and_reach_every_parameter(model, make_batch) -> None:
 
 
 @pytest.mark.parametrize("model", NAMES, indirect=True)
-def test_images_without_objects_train(model, make_batch) -> None:
-    batch = make_batch((64, 64), (64, 64))
+def test_images_without_objects_train(model, batch_of) -> None:
+    batch = batch_of((64, 64), (64, 64))
     batch[0]["instances"] = batch[0]["instances"][:0]
     for entries in (batch, [batch[0], batch[0]]):
         losses = model(entries)
@@ -62,8 +70,8 @@ def test_images_without_objects_train(model, make_batch) -> None:
 
 
 @pytest.mark.parametrize("model", NAMES, indirect=True)
-def test_outputs_are_instances_in_the_original_image(model, make_batch) -> None:
-    batch = make_batch((64, 96), (96, 64))
+def test_outputs_are_instances_in_the_original_image(model, batch_of) -> None:
+    batch = batch_of((64, 96), (96, 64))
     del batch[1]["height"], batch[1]["width"]  # then the image itself is the original
     with torch.no_grad():
         outputs = model.eval()(batch)
@@ -79,13 +87,17 @@ def test_outputs_are_instances_in_the_original_image(model, make_batch) -> None:
         assert instances.pred_classes.dtype == torch.int64
         assert instances.pred_classes.unique().tolist() in ([0], [0, 1], [0, 1, 2], [0, 2], [1], [1, 2], [2])
         assert (instances.scores.diff() <= 0).all()
+        if model.name == "mask_rcnn_tiny":
+            assert instances.pred_masks.shape == (len(instances), height, width)
+        if model.name == "keypoint_rcnn_tiny":
+            assert instances.pred_keypoints.shape == (len(instances), 4, 3)
     # The right and lower half of an image of twice the size are in use.
     assert outputs[0]["instances"].pred_boxes.tensor[:, 2].max() > 96
 
 
 @pytest.mark.parametrize("model", NAMES, indirect=True)
-def test_a_batch_equals_its_images_one_by_one(model, make_batch) -> None:
-    batch = make_batch((64, 96), (100, 64), (64, 90), boxes=0)
+def test_a_batch_equals_its_images_one_by_one(model, batch_of) -> None:
+    batch = batch_of((64, 96), (100, 64), (64, 90), boxes=0)
     with torch.no_grad():
         together = model.eval()(batch)
         alone = [model([entry])[0] for entry in batch]
@@ -99,7 +111,7 @@ def test_a_batch_equals_its_images_one_by_one(model, make_batch) -> None:
 
 @pytest.mark.parametrize("model", NAMES, indirect=True)
 @pytest.mark.parametrize("chosen", [0, 2])
-def test_the_class_that_is_trained_is_the_class_that_is_predicted(model, make_batch, chosen) -> None:
+def test_the_class_that_is_trained_is_the_class_that_is_predicted(model, batch_of, chosen) -> None:
     layers, background = last_classifier(model)
     for layer in layers:
         outputs = layer.bias.numel() // (3 + background) if background or layer.bias.numel() > 3 else 1
@@ -107,7 +119,7 @@ def test_the_class_that_is_trained_is_the_class_that_is_predicted(model, make_ba
         with torch.no_grad():
             layer.bias.view(outputs, -1).fill_(-4)
             layer.bias.view(outputs, -1)[:, chosen + background] = 4
-    batch = make_batch((64, 64), (64, 64), boxes=3)
+    batch = batch_of((64, 64), (64, 64), boxes=3)
     loss = {}
     for label in range(3):
         for entry in batch:
@@ -133,8 +145,8 @@ def test_targets_follow_the_image(model) -> None:
 
 
 @pytest.mark.parametrize("model", ["fcos_tiny"], indirect=True)
-def test_what_is_wrong_with_a_batch_is_said(model, make_batch) -> None:
-    batch = make_batch((64, 64))
+def test_what_is_wrong_with_a_batch_is_said(model, batch_of) -> None:
+    batch = batch_of((64, 64))
     with pytest.raises(ModelError, match="empty"):
         model([])
     with pytest.raises(ModelError, match=r"\(3, H, W\)"):
@@ -149,14 +161,14 @@ def test_what_is_wrong_with_a_batch_is_said(model, make_batch) -> None:
 
 
 @pytest.mark.parametrize("model", NAMES, indirect=True)
-def test_thresholds_apply(model, make_batch, make_cfg) -> None:
-    batch = make_batch((320, 320))
-    if name_of(model) == "fcos_tiny":  # whose boxes have no area at random weights, and are left out
+def test_thresholds_apply(model, batch_of, make_cfg) -> None:
+    batch = batch_of((320, 320))
+    if model.name == "fcos_tiny":  # whose boxes have no area at random weights, and are left out
         nn.init.ones_(model.head.regression_head.bbox_reg.bias)
-    name = name_of(model)
-    strict = build_model(make_cfg(name, MODEL__SCORE_THRESH_TEST=0.001, TEST__DETECTIONS_PER_IMAGE=2)).eval()
+    values = {"MODEL__NUM_KEYPOINTS": 4, "MODEL__SCORE_THRESH_TEST": 0.001}
+    strict = build_model(make_cfg(model.name, **values, TEST__DETECTIONS_PER_IMAGE=2)).eval()
     strict.load_state_dict(model.state_dict())
-    none = build_model(make_cfg(name, MODEL__SCORE_THRESH_TEST=1.0)).eval()
+    none = build_model(make_cfg(model.name, **{**values, "MODEL__SCORE_THRESH_TEST": 1.0})).eval()
     with torch.no_grad():
         assert len(strict(batch)[0]["instances"]) == 2
         assert len(none(batch)[0]["instances"]) == 0

@@ -8,7 +8,6 @@ import torchvision
 
 from drivetrain.errors import ModelError
 from drivetrain.modeling import build_model
-from drivetrain.modeling.torchvision.ssdlite import _fitted
 
 
 @pytest.fixture
@@ -50,16 +49,6 @@ def test_square_images_give_what_torchvision_gives(model, make_batch) -> None:
         losses, got = theirs(images, targets), model(batch)
     assert got["loss_cls"].item() == pytest.approx(losses["classification"].item(), rel=1e-4)
     assert got["loss_box_reg"].item() == pytest.approx(losses["bbox_regression"].item(), rel=1e-4)
-
-
-def test_larger_images_are_scaled_down_with_their_boxes(model, make_batch) -> None:
-    assert _fitted(torch.zeros(3, 400, 640)).shape == (3, 200, 320)
-    assert _fitted(torch.zeros(3, 100, 40)).shape == (3, 100, 40)
-    batch = make_batch((400, 640))
-    images = model.prepare(batch)
-    assert images.tensor.shape == (1, 3, 320, 320)
-    target = model._targets(batch, images.image_sizes)[0]
-    assert torch.allclose(target["boxes"], batch[0]["instances"].gt_boxes.tensor / 2)
 
 
 def test_a_single_image_cannot_be_trained_on(model, make_batch) -> None:

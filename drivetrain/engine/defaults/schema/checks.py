@@ -5,7 +5,9 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
-__all__ = ["below_one", "increasing", "positive"]
+from drivetrain.modeling.entry import TARGETS
+
+__all__ = ["below_one", "increasing", "positive", "targets"]
 
 
 def positive(value: Any) -> None:
@@ -26,3 +28,10 @@ def below_one(value: Any) -> None:
     numbers = value if isinstance(value, (tuple, list)) else (value,)
     if not all(0 <= number < 1 for number in numbers):
         raise ValueError(f"must be at least 0 and below 1, received {value!r}")
+
+
+def targets(value: tuple[str, ...]) -> None:
+    """Check the names of what a model learns from."""
+    unknown = [name for name in value if name not in TARGETS]
+    if unknown:
+        raise ValueError(f"must be of {', '.join(TARGETS)}, received {value!r}")

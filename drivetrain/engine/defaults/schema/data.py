@@ -47,6 +47,9 @@ class Input:
         "How images are resized: by MIN_SIZE and MAX_SIZE; stretched to SIZE; to fit into SIZE, padded; or to fit into "
         "SIZE times a factor from SCALE_RANGE, then cropped or padded to SIZE.",
     )
+    SCALED_DECODE: bool = option(
+        False, "Let the decoder scale large JPEGs down before they are resized: faster, and pixels differ slightly."
+    )
     SIZE: tuple[int, int] = option((640, 640), "Height and width for RESIZE and MOSAIC, pixels.", min=1)
     SCALE_RANGE: tuple[float, float] = option(
         (0.1, 2.0), "Smallest and largest factor of scale_jitter.", check=positive

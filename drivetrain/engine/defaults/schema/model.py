@@ -4,13 +4,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from drivetrain.config import option, section
 
-from .checks import positive
+from .checks import below_one, positive, targets
 
-__all__ = ["AnchorGenerator", "Backbone", "Head", "Model", "Pyramid"]
+__all__ = [
+    "AnchorGenerator",
+    "Backbone",
+    "Classifier",
+    "Head",
+    "KeypointHead",
+    "MaskHead",
+    "Model",
+    "Pyramid",
+    "SemanticHead",
+    "Transformers",
+]
 
 
 @dataclass(frozen=True)
@@ -54,11 +65,67 @@ class AnchorGenerator:
 
 
 @dataclass(frozen=True)
+class MaskHead:
+    """The mask branch of Mask R-CNN."""
+
+    NUM_CONV: int = option(0, "Convolutions of the mask branch; 0 is the model's own number.", min=0)
+    CONV_DIM: int = option(0, "Their channels; 0 is the model's own number.", min=0)
+
+
+@dataclass(frozen=True)
+class KeypointHead:
+    """The keypoint branch of Keypoint R-CNN."""
+
+    CONV_DIMS: tuple[int, ...] = option((), "Channels of the keypoint branch's convolutions; () is the model's own.")
+
+
+@dataclass(frozen=True)
+class SemanticHead:
+    """The head of a semantic segmentation."""
+
+    NAME: Literal["", "fcn", "deeplabv3", "lraspp"] = option("", "torchvision's head; \"\" is the model's own.")
+    CONVS_DIM: int = option(0, "Channels of LR-ASPP's head; 0 is its own number.", min=0)
+    AUX_WEIGHT: float = option(0.0, "Weight of a second head's loss; 0 builds none, torchvision's is 0.5.", min=0)
+    IGNORE_VALUE: int = option(255, "The label of pixels that do not count.", min=0)
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """Image classifiers of timm and torchvision."""
+
+    LABEL_SMOOTHING: float = option(0.0, "How much of the target is spread over all classes.", check=below_one)
+    OPTIONS: dict[str, Any] = option({}, "Further arguments of the library's constructor.")
+
+
+@dataclass(frozen=True)
+class Transformers:
+    """Models of the transformers library."""
+
+    BASE: str = option("", 'A folder, a preset or a model type; "" is what MODEL.NAME says.')
+    TASK: Literal["", "detection", "instance", "semantic", "panoptic", "classification"] = option(
+        "", 'What the model is for; "" is what MODEL.NAME says.'
+    )
+    CONFIG: dict[str, Any] = option({}, "Fields of the library's config class.")
+    STUFF_CLASSES: list[int] = option([], "Panoptic: classes that are not counted one by one; [] asks the dataset.")
+    SEGMENT_SCORE: float = option(0.8, "Panoptic: queries scored no higher are left out.", min=0, max=1)
+    SEGMENT_VISIBLE: float = option(
+        0.8, "Panoptic: segments of whose mask a smaller share is visible are left out.", min=0, max=1
+    )
+
+
+@dataclass(frozen=True)
 class Model:
     """What is trained."""
 
     NAME: str = option("fcos_tiny", "A registered model or preset.")
     NUM_CLASSES: int = option(0, "Number of classes; 0 takes it from the training dataset.", min=0)
+    TARGETS: tuple[str, ...] = option(
+        (),
+        "What is learned from, of boxes, masks, keypoints, sem_seg, panoptic and classes; () is what the model named "
+        "learns from.",
+        check=targets,
+    )
+    NUM_KEYPOINTS: int = option(0, "Keypoints of an object; 0 takes their number from the training dataset.", min=0)
     WEIGHTS: str = option("", 'Checkpoint to start from; "" starts from random weights.')
     DEVICE: str = option("auto", '"auto", "cpu", "cuda", "cuda:1", "mps"...')
     PIXEL_MEAN: list[float] = option(
@@ -80,3 +147,8 @@ class Model:
     FPN: Pyramid = section(Pyramid)
     HEAD: Head = section(Head)
     ANCHOR_GENERATOR: AnchorGenerator = section(AnchorGenerator)
+    ROI_MASK_HEAD: MaskHead = section(MaskHead)
+    ROI_KEYPOINT_HEAD: KeypointHead = section(KeypointHead)
+    SEM_SEG_HEAD: SemanticHead = section(SemanticHead)
+    CLASSIFIER: Classifier = section(Classifier)
+    TRANSFORMERS: Transformers = section(Transformers)

@@ -31,6 +31,9 @@ class Evaluation:
     EVAL_PERIOD: int | str = option(
         0, 'Evaluate every so many iterations, or epochs as "1ep"; 0 is only at the end.', check=check_length
     )
+    MASK_FORMAT: Literal["bitmask", "rle"] = option(
+        "bitmask", "How predicted masks are held: as bitmaps, or run-length encoded."
+    )
     DETECTIONS_PER_IMAGE: int = option(100, "Most predictions kept per image.", min=1)
     EXPECTED_RESULTS: list[Any] = option([], "[task, metric, value, tolerance] entries that results must meet.")
     PRECISE_BN: PreciseBn = section(PreciseBn)

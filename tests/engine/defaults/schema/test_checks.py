@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from drivetrain.engine.defaults.schema.checks import below_one, increasing, positive
+from drivetrain.engine.defaults.schema.checks import below_one, increasing, positive, targets
 
 
 @pytest.mark.parametrize(
@@ -15,6 +15,7 @@ from drivetrain.engine.defaults.schema.checks import below_one, increasing, posi
     [
         (positive, [1, 0.1, (1, 2), [0.5]], [0, -1, (1, 0), [2, -0.1]]),
         (increasing, [(), (1,), (1, 2, 5)], [(2, 1), (3, 3), (1, 5, 4)]),
+        (targets, [(), ("boxes", "masks")], [("box",), ("boxes", "")]),
         (below_one, [0, 0.999, (0.9, 0.5)], [1, -0.1, (0.9, 1.0), 2]),
     ],
 )

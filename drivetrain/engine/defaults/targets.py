@@ -1,0 +1,127 @@
+"""What a model learns from, and whether the datasets have it: found out before a training starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from drivetrain.config import CfgNode
+from drivetrain.data.catalog import DatasetCatalog, MetadataCatalog
+from drivetrain.errors import ConfigError, DatasetError
+from drivetrain.modeling.registry import MODELS
+
+from .data import as_names
+
+__all__ = ["check_targets", "with_targets"]
+
+_NEEDS = {
+    "boxes": ("annotations",),
+    "masks": ("annotations",),
+    "keypoints": ("annotations",),
+    "sem_seg": ("sem_seg_file_name", "pan_seg_file_name"),
+    "panoptic": ("pan_seg_file_name",),
+    "classes": ("class_id",),
+}
+_HINTS = {
+    "boxes": "an object detector is trained on COCO, Pascal VOC or YOLO data",
+    "masks": "an instance segmentation is trained on COCO data with masks",
+    "keypoints": "a keypoint detector is trained on COCO data with keypoints",
+    "sem_seg": "a semantic segmentation is trained on images with label maps (DATASETS.REGISTER, format sem_seg)",
+    "panoptic": "a panoptic segmentation is trained on COCO panoptic data (DATASETS.REGISTER, format coco_panoptic)",
+    "classes": "a classifier is trained on a folder of images for each class (DATASETS.REGISTER, format folder)",
+}
+_COCO_KEYPOINTS = 17
+_ENTRY_KEYS = {"masks": "segmentation", "keypoints": "keypoints"}  # what each annotation needs
+
+
+def with_targets(cfg: CfgNode) -> CfgNode:
+    """A copy of a config in which ``MODEL.TARGETS`` says what the model named learns from.
+
+    A config that sets it already, or describes its model by ``MASK_ON`` and ``KEYPOINT_ON``, keeps what it says. The
+    number of keypoints, where it is 0, becomes that of the training dataset, and so do the classes of stuff.
+    """
+    resolved = cfg.clone()
+    frozen = resolved.is_frozen()
+    resolved.defrost()
+    model = resolved.MODEL
+    if "TARGETS" in model and not model.TARGETS and model.NAME in MODELS:
+        model.TARGETS = MODELS.entry(model.NAME).targets
+    if "keypoints" in model.get("TARGETS", ()) and not model.get("NUM_KEYPOINTS", 0):
+        model.NUM_KEYPOINTS = len(_keypoint_names(resolved))
+    if "panoptic" in model.get("TARGETS", ()) and not model.TRANSFORMERS.STUFF_CLASSES:
+        model.TRANSFORMERS.STUFF_CLASSES = _stuff_classes(resolved)
+    if frozen:
+        resolved.freeze()
+    return resolved
+
+
+def check_targets(cfg: CfgNode) -> None:
+    """Check that the training datasets have what the model learns from.
+
+    Raises:
+        DatasetError: one has not, or its keypoints are of another number than the model's; names an image.
+        ConfigError: the evaluation of keypoints has not a tolerance for each.
+    """
+    targets = cfg.MODEL.get("TARGETS", ())
+    if "keypoints" in targets and as_names(cfg.DATASETS.TEST):
+        _check_sigmas(cfg)
+    for name in as_names(cfg.DATASETS.TRAIN):
+        records = DatasetCatalog.store(name)
+        if not len(records):
+            continue
+        for target in targets:
+            if not any(key in records[0] for key in _NEEDS[target]):
+                raise DatasetError(
+                    f"model {cfg.MODEL.NAME!r} learns from {target}, and dataset {name!r} has none: {_HINTS[target]}"
+                )
+            if target in _ENTRY_KEYS:
+                _check_annotations(name, records, target, cfg.MODEL.get("NUM_KEYPOINTS", 0))
+
+
+def _check_sigmas(cfg: CfgNode) -> None:
+    count, given = cfg.MODEL.get("NUM_KEYPOINTS", 0), len(cfg.TEST.get("KEYPOINT_OKS_SIGMAS", ()))
+    if count and (given or _COCO_KEYPOINTS) != count:
+        raise ConfigError(
+            f"TEST.KEYPOINT_OKS_SIGMAS has {given} numbers, and objects have {count} keypoints: give one tolerance for "
+            f"each, such as {[0.05] * min(count, 3)}; without any, those of COCO's {_COCO_KEYPOINTS} are taken"
+        )
+
+
+def _check_annotations(name: str, records: Any, target: str, num_keypoints: int) -> None:
+    key = _ENTRY_KEYS[target]
+    for record in records:
+        for annotation in record["annotations"]:
+            if annotation.get("iscrowd", 0):
+                continue
+            if not annotation.get(key):
+                raise DatasetError(
+                    f"dataset {name!r}: an object in {record['file_name']!r} has no {key!r}, which a model that learns "
+                    f"from {target} needs for every object: {_HINTS[target]}"
+                )
+            if target == "keypoints" and num_keypoints and len(annotation[key]) != 3 * num_keypoints:
+                found = len(annotation[key]) // 3
+                raise DatasetError(
+                    f"dataset {name!r}: an object in {record['file_name']!r} has {found} keypoints, and the model has "
+                    f"{num_keypoints}: set MODEL.NUM_KEYPOINTS to 0 to take the dataset's number"
+                )
+
+
+def _stuff_classes(cfg: CfgNode) -> list[int]:
+    """The classes of the first training dataset that are not things; [] if it does not tell."""
+    for name in as_names(cfg.DATASETS.TRAIN)[:1]:
+        if name in DatasetCatalog:
+            DatasetCatalog.store(name)
+        metadata = MetadataCatalog.get(name).as_dict()
+        things = set(metadata.get("thing_dataset_id_to_contiguous_id", {}).values())
+        return sorted(set(metadata.get("stuff_dataset_id_to_contiguous_id", {}).values()) - things)
+    return []
+
+
+def _keypoint_names(cfg: CfgNode) -> list[str]:
+    for name in as_names(cfg.DATASETS.TRAIN):
+        if name in DatasetCatalog:
+            DatasetCatalog.store(name)  # names in a file are known once it is read
+        metadata: Mapping[str, Any] = MetadataCatalog.get(name).as_dict()
+        if names := metadata.get("keypoint_names"):
+            return list(names)
+    return []

@@ -1,0 +1,79 @@
+"""Drawn images for the scripts, and running a script as either form does."""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from drivetrain.compat.importer import install, uninstall
+from drivetrain.data.formats.synthetic import make_synthetic
+from drivetrain.modeling.registry import MODELS
+
+SCRIPTS = Path(__file__).parent / "scripts"
+
+Run = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def shapes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images and their annotations in COCO's format."""
+    folder = tmp_path_factory.mktemp("shapes")
+    make_synthetic(folder, train=6, val=2, size=(96, 80), seed=3)
+    return folder
+
+
+@pytest.fixture
+def finder() -> Iterator[None]:
+    """The imports of detectron2 resolve within the test."""
+    install()
+    yield
+    uninstall()
+
+
+@pytest.fixture
+def run_here(shapes_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    """Runs a script in this process, in an empty folder: ``run_here(path, *arguments)`` gives what it reports."""
+    before = dict(sys.modules)
+    models = set(MODELS.names())
+    monkeypatch.setenv("SHAPES", str(shapes_folder))
+    monkeypatch.chdir(tmp_path)
+
+    def run(path: Path, *arguments: str) -> dict[str, Any]:
+        monkeypatch.setattr(sys, "argv", [str(path), *arguments])
+        monkeypatch.syspath_prepend(str(path.parent))
+        sys.modules.pop("shapes", None)
+        with torch.random.fork_rng():
+            runpy.run_path(str(path), run_name="__main__")
+        result: dict[str, Any] = json.loads((tmp_path / "result.json").read_text())
+        return result
+
+    yield run
+    for name in set(sys.modules) - set(before):
+        if name == "shapes":
+            del sys.modules[name]
+    for name in set(MODELS.names()) - models:
+        MODELS.remove(name)
+
+
+@pytest.fixture
+def scripts_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the scripts, to be rewritten."""
+    folder = tmp_path_factory.mktemp("project") / "scripts"
+    shutil.copytree(SCRIPTS, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+@pytest.fixture
+def environment(shapes_folder: Path) -> dict[str, str]:
+    """The environment of a script in a process of its own."""
+    root = str(Path(__file__).resolve().parents[2])
+    return {**os.environ, "SHAPES": str(shapes_folder), "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}

@@ -1,0 +1,105 @@
+"""What a model learns from, and datasets that lack it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from drivetrain.config import CfgNode
+from drivetrain.data.catalog import DatasetCatalog, MetadataCatalog
+from drivetrain.engine.defaults.config import get_cfg
+from drivetrain.engine.defaults.targets import check_targets, with_targets
+from drivetrain.errors import ConfigError, DatasetError
+from drivetrain.structures import BoxMode
+
+NAME = "targets_of_tests"
+OBJECT = {
+    "bbox": [1.0, 1.0, 9.0, 9.0],
+    "bbox_mode": BoxMode.XYXY_ABS,
+    "category_id": 0,
+    "segmentation": [[1.0, 1, 9, 1, 9, 9]],
+    "keypoints": [2.0, 2, 2, 3, 3, 1],
+}
+CROWD = {"bbox": [0.0, 0.0, 5.0, 5.0], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0, "iscrowd": 1}
+
+
+@pytest.fixture(autouse=True)
+def forget() -> Iterator[None]:
+    yield
+    if NAME in DatasetCatalog:
+        DatasetCatalog.remove(NAME)
+    if NAME in MetadataCatalog:
+        MetadataCatalog.remove(NAME)
+
+
+def config(model: str, *annotations: dict[str, Any], **keys: Any) -> CfgNode:
+    record = {"file_name": "a.jpg", "image_id": 1, "height": 20, "width": 20, **keys}
+    if annotations:
+        record["annotations"] = list(annotations)
+    DatasetCatalog.register(NAME, lambda: [record])
+    MetadataCatalog.get(NAME).set(thing_classes=["thing"], keypoint_names=["left", "right"])
+    cfg = get_cfg()
+    cfg.MODEL.NAME, cfg.DATASETS.TRAIN = model, (NAME,)
+    return cfg
+
+
+def without(key: str) -> dict[str, Any]:
+    return {k: v for k, v in OBJECT.items() if k != key}
+
+
+@pytest.mark.parametrize(
+    ("model", "targets"),
+    [
+        ("fcos_tiny", ("boxes",)),
+        ("mask_rcnn_tiny", ("boxes", "masks")),
+        ("keypoint_rcnn_tiny", ("boxes", "keypoints")),
+        ("lraspp_tiny", ("sem_seg",)),
+        ("classifier_tiny", ("classes",)),
+    ],
+)
+def test_the_model_says_what_it_learns_from(model: str, targets: tuple[str, ...]) -> None:
+    cfg = config(model, OBJECT)
+    cfg.freeze()
+    resolved = with_targets(cfg)
+    assert targets == resolved.MODEL.TARGETS and resolved.is_frozen() and cfg.MODEL.TARGETS == ()
+    assert (2 if "keypoints" in targets else 0) == resolved.MODEL.NUM_KEYPOINTS
+
+
+def test_what_the_config_says_stays() -> None:
+    cfg = config("mask_rcnn_tiny", OBJECT)
+    cfg.MODEL.TARGETS = ("boxes",)
+    assert with_targets(cfg).MODEL.TARGETS == ("boxes",)
+
+
+def test_datasets_that_have_it_pass() -> None:
+    for model, keys in (("mask_rcnn_tiny", {}), ("lraspp_tiny", {"sem_seg_file_name": "a.png"})):
+        check_targets(with_targets(config(model, OBJECT, CROWD, **keys)))
+        DatasetCatalog.remove(NAME)
+    cfg = config("keypoint_rcnn_tiny", OBJECT, CROWD)
+    cfg.DATASETS.TEST, cfg.TEST.KEYPOINT_OKS_SIGMAS = (NAME,), [0.05, 0.05]
+    check_targets(with_targets(cfg))
+
+
+@pytest.mark.parametrize(
+    ("model", "annotations", "message"),
+    [
+        ("mask_rcnn_tiny", [OBJECT, without("segmentation")], r"an object in 'a.jpg' has no 'segmentation'"),
+        ("keypoint_rcnn_tiny", [without("keypoints")], r"an object in 'a.jpg' has no 'keypoints'"),
+        ("keypoint_rcnn_tiny", [{**OBJECT, "keypoints": [1, 1, 2]}], r"has 1 keypoints, and the model has 2"),
+        ("lraspp_tiny", [OBJECT], r"'lraspp_tiny' learns from sem_seg, and dataset .* has none: .*format sem_seg"),
+        ("classifier_tiny", [OBJECT], r"learns from classes, .* has none: .*format folder"),
+        ("fcos_tiny", [], r"learns from boxes, and dataset .* has none"),
+    ],
+)
+def test_datasets_that_lack_it(model: str, annotations: list[dict[str, Any]], message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        check_targets(with_targets(config(model, *annotations)))
+
+
+def test_each_keypoint_needs_a_tolerance() -> None:
+    cfg = config("keypoint_rcnn_tiny", OBJECT)
+    cfg.DATASETS.TEST = (NAME,)
+    with pytest.raises(ConfigError, match=r"KEYPOINT_OKS_SIGMAS has 0 numbers, and objects have 2 keypoints"):
+        check_targets(with_targets(cfg))
