@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -62,7 +63,9 @@ class DatasetMapper:
         given = args[0] if args else kwargs.get("cfg")
         if isinstance(given, Mapping):
             kwargs.pop("cfg", None)
-            kwargs = type(self).from_config(given, *args[1:], **kwargs)
+            known = inspect.signature(type(self).from_config).parameters
+            taken = {name: kwargs.pop(name) for name in known if name in kwargs}
+            kwargs = {**type(self).from_config(given, *args[1:], **taken), **kwargs}
             args = ()
         self._configure(*args, **kwargs)
 
@@ -150,7 +153,7 @@ class DatasetMapper:
             rng = np.random.default_rng(np.random.randint(0, 2**31 - 1))
         file = ImageFile(record["file_name"], self.image_format, max_pixels=self._max_pixels)
         check_image_size(record, file)
-        transform = self._draw(record, rng, file.size)
+        transform = self._draw(record, rng, file)
         sample = {key: value for key, value in record.items() if key != "annotations"}
         sample.setdefault("height", file.size[0])
         sample.setdefault("width", file.size[1])
@@ -186,13 +189,16 @@ class DatasetMapper:
                 made["instances"] = self._targets(record["annotations"], transform)
         return made
 
-    def _draw(self, record: Mapping[str, Any], rng: np.random.Generator, size: tuple[int, int]) -> TransformList:
-        """Decide what to do to the image, before its pixels are known."""
-        if not self.augmentations.needs_boxes:
-            return self.augmentations.draw(rng, *size)
+    def _draw(self, record: Mapping[str, Any], rng: np.random.Generator, file: ImageFile) -> TransformList:
+        """Decide what to do to the image, before its pixels are known where the augmentations allow it."""
+        looks = self.augmentations.needs_image
+        if not looks and not self.augmentations.needs_boxes:
+            return self.augmentations.draw(rng, *file.size)
         with _naming(record):
             boxes = boxes_xyxy([a for a in record.get("annotations", ()) if not a.get("iscrowd", 0)])
-        return self.augmentations.draw_around(rng, *size, boxes)
+        if looks:
+            return self.augmentations.draw_in(rng, file.array(), boxes)
+        return self.augmentations.draw_around(rng, *file.size, boxes)
 
     def _make_image(self, file: ImageFile, transform: TransformList) -> Tensor:
         """The transformed image, contiguous."""

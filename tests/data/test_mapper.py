@@ -299,3 +299,24 @@ def test_what_a_config_says_of_targets() -> None:
     assert DatasetMapper(cfg).use_instance_mask and not DatasetMapper(cfg).use_keypoint
     cfg.MODEL.TARGETS = ("sem_seg",)
     assert DatasetMapper(cfg).segmentation == "sem_seg" and not DatasetMapper(cfg).use_instance_mask
+
+
+def test_augmentations_of_detectron2s_kind_beside_a_config(tmp_path: Path) -> None:
+    """Given augmentations count instead of the config's; those that look at the pixels see the image at that place."""
+    from drivetrain.compat import transforms as T
+    from drivetrain.engine.defaults import get_cfg
+
+    class Darken(T.Augmentation):
+        def get_transform(self, image: Any) -> T.Transform:  # type: ignore[override]
+            assert image.shape == (48, 64, 3)
+            return T.BlendTransform(src_image=0, src_weight=0.5, dst_weight=0.5)
+
+    pixels = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    cfg = get_cfg()
+    augmentations = [T.ResizeShortestEdge([48], 96, "choice"), Darken(), T.RandomFlip(1.0)]
+    mapper = DatasetMapper(cfg, is_train=False, augmentations=augmentations)
+    image = mapper({"file_name": str(tmp_path / "a.png")})["image"].permute(1, 2, 0).numpy()
+    order = -1 if cfg.INPUT.FORMAT == "BGR" else 1
+    half = T.ResizeTransform(96, 128, 48, 64).apply_image(pixels)[:, ::-1, ::order] // 2
+    assert image.shape == half.shape and abs(image.astype(int) - half).max() <= 1

@@ -101,10 +101,10 @@ class _PlacedSection(Section):
 
     def __init__(self, entries: list[dict[str, Any]], places: list[str], report: DefectReport) -> None:
         super().__init__("annotations", entries, report)
-        self._places = places
+        self._where = places
 
     def where(self, i: int) -> str:
-        return self._places[i]
+        return self._where[i]
 
 
 def _in_mode(boxes: FloatArray, mode: BoxMode) -> FloatArray:

@@ -214,9 +214,11 @@ class Augmentation(ABC):
 
     Attributes:
         needs_boxes: whether it looks at the boxes of the objects; then `draw_around` has to be called.
+        needs_image: whether it looks at the pixels; then `draw_in` has to be called.
     """
 
     needs_boxes: bool = False
+    needs_image: bool = False
 
     @abstractmethod
     def draw(self, rng: np.random.Generator, height: int, width: int) -> Transform:
@@ -231,6 +233,10 @@ class Augmentation(ABC):
     def draw_around(self, rng: np.random.Generator, height: int, width: int, boxes: Array) -> Transform:
         """Decide what to do to an image of this size with objects in these boxes (N, 4), x0, y0, x1, y1, in pixels."""
         return self.draw(rng, height, width)
+
+    def draw_in(self, rng: np.random.Generator, image: Array, boxes: Array) -> Transform:
+        """Decide what to do to this image, (H, W, C) or (H, W), with objects in these boxes (N, 4), in pixels."""
+        return self.draw_around(rng, int(image.shape[0]), int(image.shape[1]), boxes)
 
     def get_transform(self, image: Array | Tensor) -> Transform:
         """A transform for ``image``, (H, W, C) array or (C, H, W) tensor, drawn from NumPy's global generator."""
@@ -271,7 +277,8 @@ class Compose(Augmentation):
     """
 
     def __init__(self, augmentations: Sequence[Any]) -> None:
-        """Chain ``augmentations``: of this package, fixed transforms, or torchvision v2 transforms.
+        """Chain ``augmentations``: of this package, fixed transforms, torchvision v2 transforms, or anything with a
+        method ``as_augmentation``.
 
         Raises:
             ConfigError: one of them is none of these.
@@ -282,6 +289,11 @@ class Compose(Augmentation):
     def needs_boxes(self) -> bool:  # type: ignore[override]
         """Whether one of them does."""
         return any(augmentation.needs_boxes for augmentation in self.augmentations)
+
+    @property
+    def needs_image(self) -> bool:  # type: ignore[override]
+        """Whether one of them does."""
+        return any(augmentation.needs_image for augmentation in self.augmentations)
 
     def draw(self, rng: np.random.Generator, height: int, width: int) -> TransformList:
         """Draw from each augmentation in turn, for the size that its predecessors leave."""
@@ -299,6 +311,19 @@ class Compose(Augmentation):
             drawn.append(transform)
         return TransformList(drawn, (height, width))
 
+    def draw_in(self, rng: np.random.Generator, image: Array, boxes: Array) -> TransformList:
+        """Draw from each augmentation in turn, for the image and the boxes that its predecessors leave."""
+        size = (int(image.shape[0]), int(image.shape[1]))
+        last = max((k for k, part in enumerate(self.augmentations) if part.needs_image), default=-1)
+        drawn: list[Transform] = []
+        for augmentation in self.augmentations[: last + 1]:
+            transform = augmentation.draw_in(rng, image, boxes)
+            image, boxes = transform.apply_image(image), transform.apply_boxes(boxes)
+            drawn.append(transform)
+        rest = Compose(self.augmentations[last + 1 :])
+        height, width = int(image.shape[0]), int(image.shape[1])
+        return TransformList([*drawn, rest.draw_around(rng, height, width, boxes)], size)
+
 
 def _as_augmentation(item: Any) -> Augmentation:
     if isinstance(item, Augmentation):
@@ -309,6 +334,8 @@ def _as_augmentation(item: Any) -> Augmentation:
         from .torchvision import FromTorchvision
 
         return FromTorchvision(item)
+    if hasattr(item, "as_augmentation"):
+        return _as_augmentation(item.as_augmentation())
     raise ConfigError(
         f"an augmentation must be one of drivetrain.data.transforms or a torchvision v2 transform, not {item!r}"
     )

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from drivetrain.data.pixels import to_planes, with_padding
 from drivetrain.errors import ConfigError
 
-from .base import Augmentation, NoOpTransform, Size, Transform, load_kernels
+from .base import Augmentation, NoOpTransform, Size, Transform, TransformList, load_kernels
 
-__all__ = ["ResizeShortestEdge", "ResizeTransform", "shortest_edge_size"]
+__all__ = ["ResizeShortestEdge", "ResizeTransform", "from_scaled", "is_resized", "scaled_size", "shortest_edge_size"]
 
 Array = np.ndarray[Any, Any]
 
@@ -51,13 +52,20 @@ class ResizeTransform(Transform):
     def _image(self, image: Tensor) -> Tensor:
         from torchvision.transforms.v2 import functional
 
-        size = list(self.output_size)
-        return functional.resize_image(image, size, antialias=self._antialias)  # type: ignore[no-any-return]
+        size, padded = list(self.output_size), with_padding(image)
+        if padded is None:
+            return functional.resize_image(image, size, antialias=self._antialias)  # type: ignore[no-any-return]
+        rows = padded.permute(1, 2, 0).contiguous()  # a copy of what is left of a crop; the kernel is for whole rows
+        return to_planes(functional.resize_image(rows.permute(2, 0, 1), size, antialias=self._antialias)[:3])
 
     def _mask(self, masks: Tensor) -> Tensor:
         from torchvision.transforms.v2 import functional
 
         return functional.resize_mask(masks, list(self.output_size))  # type: ignore[no-any-return]
+
+    def resized_from(self, size: Size) -> ResizeTransform:
+        """The transform to the same output size of images of (height, width) ``size``."""
+        return ResizeTransform(size, self.output_size, antialias=self._antialias)
 
     def apply_coords(self, coords: Array) -> Array:
         """The points (N, 2), scaled."""
@@ -66,6 +74,44 @@ class ResizeTransform(Transform):
     def apply_boxes(self, boxes: Array) -> Array:
         """The boxes (N, 4), scaled."""
         return np.asarray(boxes * np.tile(self._scale, 2).astype(boxes.dtype))
+
+
+def scaled_size(transform: TransformList) -> Size | None:
+    """The (height, width) that an image is resized to before anything else happens to it; None if something else is.
+
+    An image that was decoded at a smaller size than its own, but no smaller than this one, can stand for it: see
+    `from_scaled`.
+    """
+    first = _steps(transform)[:1]
+    return first[0].output_size if first and isinstance(first[0], ResizeTransform) else None
+
+
+def from_scaled(transform: TransformList, size: Size) -> TransformList:
+    """What ``transform`` does to an image, for the same image decoded at (height, width) ``size``.
+
+    Args:
+        transform: one that has a `scaled_size`. Boxes and masks, which are of the whole image, go through this one.
+        size: of the decoded image.
+
+    Raises:
+        ValueError: the transform does not begin with a resize.
+    """
+    first, *rest = _steps(transform)
+    if not isinstance(first, ResizeTransform):
+        raise ValueError(f"an image decoded at another size has to be resized first, not {type(first).__name__}")
+    return TransformList([first.resized_from(size), *rest], size)
+
+
+def is_resized(transform: Transform) -> bool:
+    """Whether an image is resized somewhere in ``transform``."""
+    return any(isinstance(step, ResizeTransform) for step in _steps(transform))
+
+
+def _steps(transform: Transform) -> list[Transform]:
+    """The single transforms of which one consists, but for those that change nothing."""
+    if isinstance(transform, TransformList):
+        return [step for part in transform.transforms for step in _steps(part)]
+    return [] if isinstance(transform, NoOpTransform) else [transform]
 
 
 class ResizeShortestEdge(Augmentation):

@@ -149,3 +149,48 @@ def test_get_transform_draws_from_numpys_generator() -> None:
     np.random.seed(3)
     assert [draw(), draw()] == first and first[0] != first[1]
     assert recipe.get_transform(torch.zeros(3, 60, 80)).output_size == (30, 40)
+
+
+class AgainstTheLight(Augmentation):
+    """Mirrors images whose left column is the darker one."""
+
+    needs_image = True
+
+    def draw(self, rng: np.random.Generator, height: int, width: int) -> Transform:
+        raise AssertionError("the pixels are needed")
+
+    def draw_in(self, rng: np.random.Generator, image: np.ndarray, boxes: np.ndarray) -> Transform:
+        self.seen = boxes.tolist()
+        size = (image.shape[0], image.shape[1])
+        return FlipTransform(size) if image[:, 0].mean() < image[:, -1].mean() else NoOpTransform(size)
+
+
+def test_augmentations_see_the_image_that_their_predecessors_leave() -> None:
+    image = np.zeros((4, 6, 3), dtype=np.uint8)
+    image[:, 0] = 200
+    boxes, rng, looks = np.array([[1.0, 1, 2, 2]]), np.random.default_rng(0), AgainstTheLight()
+    after_flip = Compose([FlipTransform((4, 6)), looks, RandomCrop("absolute", (2, 2))])
+    assert after_flip.needs_image and not Compose([RandomFlip()]).needs_image
+    drawn = after_flip.draw_in(rng, image, boxes)
+    assert not drawn.mirrored and drawn.output_size == (2, 2) and looks.seen == [[4, 1, 5, 2]]
+    assert not Compose([looks]).draw_in(rng, image, boxes).mirrored
+    assert Compose([looks]).draw_in(rng, image[:, ::-1], boxes).mirrored
+    nested = Compose([Compose([looks]), RandomFlip(prob=1.0)])
+    assert nested.needs_image and nested.draw_in(rng, image, boxes).mirrored
+
+
+def test_draw_in_without_a_look_at_the_image_is_draw_around() -> None:
+    recipe = Compose([RandomCrop("absolute", (3, 3), keep_object=True), RandomFlip()])
+    image, boxes, points = np.zeros((40, 60, 3), dtype=np.uint8), np.array([[30.0, 20, 32, 22]]), np.ones((1, 2))
+    for seed in range(5):
+        seen = recipe.draw_in(np.random.default_rng(seed), image, boxes)
+        around = recipe.draw_around(np.random.default_rng(seed), 40, 60, boxes)
+        assert np.array_equal(seen.apply_coords(points), around.apply_coords(points))
+
+
+def test_compose_takes_what_says_which_augmentation_it_is() -> None:
+    class Flip:
+        def as_augmentation(self) -> Augmentation:
+            return RandomFlip(prob=1.0)
+
+    assert Compose([Flip()]).draw(np.random.default_rng(0), 8, 10).mirrored

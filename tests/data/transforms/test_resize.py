@@ -11,7 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from drivetrain.data.transforms import NoOpTransform, ResizeShortestEdge, ResizeTransform, shortest_edge_size
+from drivetrain.data.pixels import as_image
+from drivetrain.data.transforms import (
+    CropTransform,
+    FlipTransform,
+    Letterbox,
+    NoOpTransform,
+    ResizeShortestEdge,
+    ResizeTransform,
+    TransformList,
+    shortest_edge_size,
+)
+from drivetrain.data.transforms.resize import from_scaled, is_resized, scaled_size
 from drivetrain.errors import ConfigError
 
 
@@ -82,6 +93,44 @@ def test_draws() -> None:
     assert ResizeShortestEdge(20, 30).draw(rng, 100, 200).output_size == (15, 30)
     assert isinstance(ResizeShortestEdge(0).draw(rng, 7, 9), NoOpTransform)
     assert isinstance(ResizeShortestEdge(7).draw(rng, 7, 9), NoOpTransform)
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+@pytest.mark.parametrize("new", [(40, 70), (9, 13)])
+def test_the_layout_of_an_image_changes_nothing(new: tuple[int, int], antialias: bool) -> None:
+    words = np.random.default_rng(2).integers(0, 256, (26, 33, 4), dtype=np.uint8)
+    image = as_image(words)[:, 2:22, 1:31]
+    resize = ResizeTransform((20, 30), new, antialias=antialias)
+    moved = resize.apply_image(image)
+    assert moved.is_contiguous() and torch.equal(moved, resize.apply_image(image.contiguous()))
+    assert torch.equal(moved, resize.apply_image(image.permute(1, 2, 0).contiguous().permute(2, 0, 1)))
+
+
+def test_what_an_image_is_resized_to_before_anything_else() -> None:
+    size, half = (20, 30), (10, 15)
+    resize, nothing, flip = ResizeTransform(size, half), NoOpTransform(size), FlipTransform(half)
+    assert scaled_size(TransformList([nothing, resize, flip], size)) == half
+    assert scaled_size(TransformList([], size)) is None
+    assert scaled_size(TransformList([FlipTransform(size), resize], size)) is None
+    crop = CropTransform(size, 0, 0, 5, 5)
+    cropped = TransformList([crop, ResizeTransform((5, 5), (9, 9))], size)
+    assert scaled_size(cropped) is None and is_resized(cropped)
+    assert not is_resized(TransformList([nothing, FlipTransform(size)], size))
+    boxed = Letterbox(24).draw(np.random.default_rng(0), *size)
+    assert scaled_size(TransformList([boxed], size)) == (16, 24) and is_resized(boxed)
+
+
+def test_a_scaled_image_ends_at_the_same_size() -> None:
+    whole = Letterbox(24).draw(np.random.default_rng(0), 40, 60)
+    scaled = from_scaled(TransformList([whole, FlipTransform((24, 24))], (40, 60)), (20, 30))
+    assert scaled.input_size == (20, 30) and scaled.output_size == (24, 24)
+    image = torch.arange(600, dtype=torch.float32).reshape(1, 20, 30).div(3).to(torch.uint8)
+    expected = FlipTransform((24, 24)).apply_image(
+        Letterbox(24).draw(np.random.default_rng(0), 20, 30).apply_image(image)
+    )
+    assert torch.equal(scaled.apply_image(image), expected)
+    with pytest.raises(ValueError, match="has to be resized first, not FlipTransform"):
+        from_scaled(TransformList([FlipTransform((4, 4))], (4, 4)), (2, 2))
 
 
 def test_bad_input() -> None:
