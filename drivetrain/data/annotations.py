@@ -40,15 +40,18 @@ def boxes_xyxy(annotations: Sequence[Annotation]) -> Array:
         rows = np.array([a["bbox"] for a in annotations], dtype=np.float64).reshape(-1, 4)
         if len(rows) != len(annotations):
             raise ValueError(f"{len(rows)} boxes of 4 numbers for {len(annotations)} annotations")
-        modes = np.array([int(a["bbox_mode"]) for a in annotations], dtype=np.int64)
+        modes = [int(a["bbox_mode"]) for a in annotations]
     except (KeyError, TypeError, ValueError) as error:
         raise DatasetError(
             "every annotation needs a 'bbox' of 4 numbers and a 'bbox_mode' (drivetrain.structures.BoxMode): "
             f"{type(error).__name__}: {error}"
         ) from error
-    for mode in set(modes.tolist()) - {int(BoxMode.XYXY_ABS)}:
-        chosen = modes == mode
-        rows[chosen] = BoxMode.convert(rows[chosen], BoxMode(mode), BoxMode.XYXY_ABS)
+    for mode in set(modes) - {int(BoxMode.XYXY_ABS)}:
+        chosen = slice(None) if modes.count(mode) == len(modes) else np.array(modes) == mode
+        if mode == BoxMode.XYWH_ABS:  # what COCO files have
+            rows[chosen, 2:] += rows[chosen, :2]
+        else:
+            rows[chosen] = BoxMode.convert(rows[chosen], BoxMode(mode), BoxMode.XYXY_ABS)
     return rows
 
 
@@ -88,21 +91,20 @@ class Targets:
         kept = [a for a in annotations if not a.get("iscrowd", 0)]
         height, width = transform.output_size
         boxes = transform.apply_boxes(boxes_xyxy(kept))
-        boxes = np.clip(boxes, 0, np.array([width, height, width, height], dtype=np.float64))
+        boxes = boxes.clip(0, np.array([width, height, width, height], dtype=np.float64)).astype(np.float32)
+        classes = np.array([int(a["category_id"]) for a in kept], dtype=np.int64)
+        masks = None if self.mask_format is None else self._masks(kept, transform)
+        if masks is not None and self.boxes_from_masks:
+            boxes = masks.get_bounding_boxes().tensor.numpy()
         instances = Instances((height, width))
-        instances.gt_boxes = Boxes(torch.from_numpy(boxes.astype(np.float32)))
-        instances.gt_classes = torch.tensor([int(a["category_id"]) for a in kept], dtype=torch.int64)
-        usable = np.ones(len(kept), dtype=bool)
-        if self.mask_format is not None:
-            masks = self._masks(kept, transform)
+        instances.gt_boxes = Boxes(torch.from_numpy(boxes))
+        instances.gt_classes = torch.from_numpy(classes)
+        usable = (boxes[:, 2:] - boxes[:, :2] > _SMALLEST_SIDE).all(axis=1)
+        if masks is not None:
             instances.gt_masks = masks
             usable &= masks.nonempty().numpy()
-            if self.boxes_from_masks:
-                instances.gt_boxes = masks.get_bounding_boxes()
         if self.keypoints:
             instances.gt_keypoints = Keypoints(self._keypoints(kept, transform))
-        sides = instances.gt_boxes.tensor[:, 2:] - instances.gt_boxes.tensor[:, :2]
-        usable &= (sides > _SMALLEST_SIDE).all(dim=1).numpy()
         return instances if usable.all() else instances[torch.from_numpy(usable)]
 
     def _masks(self, annotations: list[Annotation], transform: Transform) -> PolygonMasks | BitMasks:

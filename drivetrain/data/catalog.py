@@ -8,7 +8,7 @@ of this package that is not owned by an object.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,16 @@ class _DatasetCatalog:
             UnknownDatasetError: the name is not registered (also a KeyError).
         """
         return self._function(name)()
+
+    def store(self, name: str) -> Sequence[Record]:
+        """The records of ``name``, each made when it is taken out, if its function has a method ``store``; else `get`.
+
+        Raises:
+            UnknownDatasetError: the name is not registered (also a KeyError).
+        """
+        function = self._function(name)
+        store: Callable[[], Sequence[Record]] = getattr(function, "store", function)
+        return store()
 
     def pop(self, name: str) -> LoadFunction:
         """Forget ``name`` and return its loading function; UnknownDatasetError if there is none."""

@@ -1,4 +1,4 @@
-"""Image files as numpy arrays, upright, with a limit on their size."""
+"""Image files as arrays or tensors, upright, with a limit on their size."""
 
 from __future__ import annotations
 
@@ -8,18 +8,22 @@ import importlib.util
 import io
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from torch import Tensor
 
 from drivetrain.errors import DatasetError, did_you_mean
 
-__all__ = ["MAX_PIXELS", "UnreadableImageError", "check_image_size", "convert_PIL_to_numpy", "read_image"]
+from .pixels import as_image
+
+__all__ = ["MAX_PIXELS", "ImageFile", "UnreadableImageError", "check_image_size", "convert_PIL_to_numpy", "read_image"]
 
 UInt8Array = np.ndarray[Any, np.dtype[np.uint8]]
+Size = tuple[int, int]
 
 MAX_PIXELS = 64_000_000
 """The default limit on width times height: a small file may claim a size that fills all memory."""
@@ -60,27 +64,121 @@ def read_image(path: str | os.PathLike[str], format: str | None = "RGB", *, max_
         DatasetError: ``format`` is unknown.
     """
     _check_format(format)
-    name = os.fspath(path)
-    content = _content(name, max_pixels)
-    try:
-        with Image.open(io.BytesIO(content), formats=FILE_FORMATS) as image:
-            _check_pixels(name, image.size, max_pixels)
-            pixels = _decode_jpeg(content, image, format)
-            if pixels is None:
-                pixels = convert_PIL_to_numpy(image, format)
-            orientation = _orientation(image)  # last: it decodes a PNG, and hides what is wrong with it
-    except UnreadableImageError:
-        raise
-    except DatasetError as err:
-        raise UnreadableImageError(f"image {name!r}: {err}") from err
-    except UnidentifiedImageError:
-        kind = f"is not an image of a known format ({', '.join(FILE_FORMATS)})" if content else "is empty"
-        raise UnreadableImageError(f"image {name!r} {kind}") from None
-    except Image.DecompressionBombError as err:
-        raise UnreadableImageError(f"image {name!r} is too large: {err}") from err
-    except Exception as err:  # decoders meet damaged files with almost any exception
-        raise UnreadableImageError(f"image {name!r} is damaged or truncated: {err}") from err
-    return _upright(pixels, orientation)
+    return ImageFile(path, format, max_pixels=max_pixels).array()
+
+
+class ImageFile:
+    """An image file whose header was read and whose pixels were not, so that its size can decide how to decode it.
+
+    Attributes:
+        name: the path.
+        size: (height, width) in pixels, upright. To know it, all but a JPEG is decoded.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], format: str | None = "RGB", *, max_pixels: int = MAX_PIXELS
+    ) -> None:
+        """Read the header; arguments and errors as of `read_image`, but for damage behind the header."""
+        _check_format(format)
+        self.name, self._format = os.fspath(path), format
+        self._content = _content(self.name, max_pixels)
+        with self._errors():
+            self._image = self._opened()
+            _check_pixels(self.name, self._image.size, max_pixels)
+            self._is_jpeg = self._image.format == "JPEG"
+            self._orientation = _orientation(self._image) if self._is_jpeg else 1
+            self._pixels: UInt8Array | None = None
+
+    def _opened(self) -> Image.Image:
+        return Image.open(io.BytesIO(self._content), formats=FILE_FORMATS)
+
+    @functools.cached_property
+    def size(self) -> Size:
+        """(height, width) in pixels, upright."""
+        if not self._is_jpeg:
+            return int(self.array().shape[0]), int(self.array().shape[1])
+        width, height = self._image.size
+        return (width, height) if self._orientation >= 5 else (height, width)
+
+    def array(self) -> UInt8Array:
+        """The pixels, as of `read_image`."""
+        if self._pixels is None:
+            with self._errors():
+                self._pixels = self._decoded(1)
+        return self._pixels
+
+    def tensor(self, at_least: Size | None = None) -> Tensor:
+        """The pixels as uint8 (C, H, W), in any memory layout.
+
+        Args:
+            at_least: when given, the decoder may scale the image down to a half, a quarter or an eighth (rounded up),
+                as long as height and width stay no less than these. Only JPEG decoders can, with a fraction of the
+                work: they leave out the high frequencies of each block.
+        """
+        part = 1 if at_least is None or not self._is_jpeg else _smallest_part(self.size, at_least)
+        if self._is_jpeg and self._orientation == 1 and self._pixels is None:
+            with self._errors():
+                words = self._simplejpeg(part, words=True)
+            if words is not None:
+                return as_image(words)
+        if part == 1:
+            return as_image(self.array())
+        with self._errors():
+            return as_image(self._decoded(part))
+
+    def _decoded(self, part: int) -> UInt8Array:
+        """The pixels at 1 / ``part`` of the size, upright."""
+        pixels = self._simplejpeg(part) if self._is_jpeg else None
+        if pixels is None:
+            image = self._image
+            if part > 1:  # which changes the image object
+                image = self._opened()
+                image.draft(None, (image.width // part, image.height // part))
+            pixels = convert_PIL_to_numpy(image, self._format)
+            if not self._is_jpeg:  # it is known last: looking for it decodes a PNG, and hides what is wrong with it
+                self._orientation = _orientation(self._image)
+        return _upright(pixels, self._orientation)
+
+    def _simplejpeg(self, part: int, words: bool = False) -> UInt8Array | None:
+        """A plain JPEG through simplejpeg, which is faster and gives Pillow's pixels; None where Pillow has to do it.
+
+        With ``words``, the pixels have a fourth byte that means nothing.
+        """
+        mode, format = self._image.mode, self._format
+        if mode not in ("RGB", "L") or not _has_simplejpeg():
+            return None
+        grey = mode == "L" and format in ("L", None)
+        if format == "L" and not grey:  # Pillow weighs the decoded colours; the file's own luma differs by rounding
+            return None
+        import simplejpeg
+
+        colours = "GRAY" if grey else (format or "RGB") + "X" * words
+        width, height = (-(-side // part) for side in self._image.size)
+        try:
+            pixels: UInt8Array = simplejpeg.decode_jpeg(
+                self._content, colours, min_height=height, min_width=width, min_factor=part
+            )
+        except ValueError:  # odd or damaged: Pillow decides what it is
+            return None
+        return pixels if pixels.shape[:2] == (height, width) else None
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn whatever is raised within the block into an `UnreadableImageError` that names the file."""
+        name = self.name
+        try:
+            yield
+        except UnreadableImageError:
+            raise
+        except DatasetError as err:
+            raise UnreadableImageError(f"image {name!r}: {err}") from err
+        except UnidentifiedImageError:
+            kind = f"is not an image of a known format ({', '.join(FILE_FORMATS)})" if self._content else "is empty"
+            raise UnreadableImageError(f"image {name!r} {kind}") from None
+        except Image.DecompressionBombError as err:
+            raise UnreadableImageError(f"image {name!r} is too large: {err}") from err
+        except Exception as err:  # decoders meet damaged files with almost any exception
+            raise UnreadableImageError(f"image {name!r} is damaged or truncated: {err}") from err
 
 
 def convert_PIL_to_numpy(image: Image.Image, format: str | None = "RGB") -> UInt8Array:
@@ -106,13 +204,13 @@ def convert_PIL_to_numpy(image: Image.Image, format: str | None = "RGB") -> UInt
     return np.ascontiguousarray(pixels[:, :, ::-1]) if format == "BGR" else pixels
 
 
-def check_image_size(record: Mapping[str, Any], image: UInt8Array) -> None:
-    """Check that ``image``, shape (height, width, ...), has the size its dataset record says.
+def check_image_size(record: Mapping[str, Any], image: UInt8Array | ImageFile) -> None:
+    """Check that ``image``, a file or an array (height, width, ...), has the size its dataset record says.
 
     Raises:
         UnreadableImageError: another size; names the file and both sizes. A record without a size fits every image.
     """
-    height, width = int(image.shape[0]), int(image.shape[1])
+    height, width = image.size if isinstance(image, ImageFile) else map(int, image.shape[:2])
     wanted_width, wanted_height = record.get("width", width), record.get("height", height)
     if (wanted_width, wanted_height) == (width, height):
         return
@@ -192,17 +290,7 @@ def _has_simplejpeg() -> bool:
     return importlib.util.find_spec("simplejpeg") is not None
 
 
-def _decode_jpeg(content: bytes, image: Image.Image, format: str | None) -> UInt8Array | None:
-    """A plain JPEG through simplejpeg, which is faster and gives Pillow's pixels; None where Pillow has to do it."""
-    if image.format != "JPEG" or image.mode not in ("RGB", "L") or not _has_simplejpeg():
-        return None
-    grey = image.mode == "L" and format in ("L", None)
-    if format == "L" and not grey:  # Pillow weighs the decoded colours; the file's own luma differs by rounding
-        return None
-    import simplejpeg
-
-    try:
-        pixels: UInt8Array = simplejpeg.decode_jpeg(content, colorspace="GRAY" if grey else (format or "RGB"))
-    except ValueError:  # odd or damaged: Pillow decides what it is
-        return None
-    return pixels
+def _smallest_part(size: Size, at_least: Size) -> int:
+    """The largest of 8, 4, 2 such that a size divided by it, rounded up, is not below another one; else 1."""
+    pairs = list(zip(size, at_least, strict=True))
+    return next((n for n in (8, 4, 2) if all(side >= n and -(-side // n) >= least for side, least in pairs)), 1)

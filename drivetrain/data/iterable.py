@@ -15,7 +15,7 @@ from drivetrain.errors import CheckpointError, DatasetError, DrivetrainError
 from .collate import trivial_batch_collator
 from .loader import check_num_workers
 from .order import check_batch_size
-from .processes import init_worker, workers_of
+from .processes import init_worker, worker_context, workers_of
 from .randomness import derive, seeded_globals
 from .worker import Failure, SampleMaker, unwrapped
 
@@ -146,6 +146,7 @@ class IterableTrainLoader:
                 self._stream,
                 batch_size=None,
                 num_workers=self._num_workers,
+                multiprocessing_context=worker_context() if self._num_workers else None,
                 worker_init_fn=init_worker,
                 generator=torch.Generator(),
             )

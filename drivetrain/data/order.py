@@ -10,14 +10,17 @@ rest of the line again. So that the pattern is not periodic, the batches are shu
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from drivetrain.errors import ConfigError, DatasetError
 
+from .members import Members
 from .permutation import RandomPermutation
 from .randomness import derive
 from .streams import EpochStream, RepeatStream, ShuffledStream
@@ -97,22 +100,16 @@ class GlobalOrder:
                 raise ValueError(f"{name} has {len(values)} entries for {num_samples} samples")
         self.num_samples, self.batch_size, self.seed = num_samples, int(batch_size), int(seed)
         self._shuffle = shuffle
-        self._groups = None if groups is None else np.asarray(groups)
-        self._repeats = None if repeats is None else np.asarray(repeats, dtype=np.float64)
-        self._streams, self._members = self._make_streams()
-        self.epoch_length = sum(stream.epoch_length for stream in self._streams)
-        self._dealer = _Dealer([s.epoch_length for s in self._streams], derive(self.seed, 0), shuffle)
+        factors = None if repeats is None else np.asarray(repeats, dtype=np.float64)
+        self._groups = [_Group(None, factors)] if groups is None else _split(np.asarray(groups), factors)
+        self._make_streams()
 
     def with_seed(self, seed: int) -> GlobalOrder:
         """The same order over the same samples under another seed."""
-        return GlobalOrder(
-            self.num_samples,
-            self.batch_size,
-            seed,
-            shuffle=self._shuffle,
-            groups=self._groups,
-            repeats=self._repeats,
-        )
+        other = copy.copy(self)
+        other.seed = int(seed)
+        other._make_streams()
+        return other
 
     def batch(self, number: int) -> Batch:
         """Global batch ``number`` (0, 1, ...): sample indices and stream positions, int64, shape (batch_size,) each.
@@ -134,28 +131,44 @@ class GlobalOrder:
         for number in itertools.count(start):
             yield rank_slice(self.batch(number), rank, world_size)
 
-    def _of_group(self, group: int, places: IntArray) -> IntArray:
-        inside = self._streams[group].at(places)
-        return inside if self._members is None else self._members[group][inside]
+    def _of_group(self, number: int, places: IntArray) -> IntArray:
+        inside = self._streams[number].at(places)
+        members = self._groups[number].members
+        return inside if members is None else members.take(inside)
 
-    def _make_streams(self) -> tuple[list[EpochStream], list[IntArray] | None]:
-        """One stream per group, and which samples each group has (None: one group of all)."""
-        if self._groups is None:
-            return [self._stream(self.num_samples, self._repeats, 0)], None
-        values, inverse = np.unique(self._groups, return_inverse=True)
-        members = [np.flatnonzero(inverse == g).astype(np.int64) for g in range(len(values))]
-        if self._repeats is not None:
-            members = [m for m in members if self._repeats[m].sum() > 0]
-        streams = [
-            self._stream(len(m), None if self._repeats is None else self._repeats[m], g) for g, m in enumerate(members)
-        ]
-        return streams, members
+    def _make_streams(self) -> None:
+        """One stream per group, under the seed, and what deals the batches to them."""
+        self._streams = [self._stream(group, number) for number, group in enumerate(self._groups)]
+        lengths = [stream.epoch_length for stream in self._streams]
+        self.epoch_length = sum(lengths)
+        self._dealer = _Dealer(lengths, derive(self.seed, 0), self._shuffle)
 
-    def _stream(self, n: int, repeats: np.ndarray[Any, Any] | None, group: int) -> EpochStream:
-        seed = derive(self.seed, 1, group)
-        if repeats is None:
-            return ShuffledStream(n, seed, shuffle=self._shuffle)
-        return RepeatStream(repeats, seed, shuffle=self._shuffle)
+    def _stream(self, group: _Group, number: int) -> EpochStream:
+        seed = derive(self.seed, 1, number)
+        if group.repeats is not None:
+            return RepeatStream(group.repeats, seed, shuffle=self._shuffle)
+        size = self.num_samples if group.members is None else len(group.members)
+        return ShuffledStream(size, seed, shuffle=self._shuffle)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Samples of which batches are made: which (None: all) and how often each (None: once an epoch)."""
+
+    members: Members | None
+    repeats: np.ndarray[Any, np.dtype[np.float64]] | None
+
+
+def _split(groups: np.ndarray[Any, Any], repeats: np.ndarray[Any, Any] | None) -> list[_Group]:
+    """The groups by ascending number, without those of which no sample ever comes up."""
+    values = [False, True] if groups.dtype == bool else np.unique(groups).tolist()
+    found = []
+    for value in values:
+        inside = groups == value
+        own = None if repeats is None else repeats[inside]
+        if inside.any() and (own is None or own.sum() > 0):
+            found.append(_Group(Members(inside), own))
+    return found
 
 
 class _Dealer:

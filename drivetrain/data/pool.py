@@ -24,8 +24,8 @@ from torch.utils.data._utils import worker as torch_worker
 
 from drivetrain.errors import TrainingError
 
-from .packing import PackedBatch, pack, unpack
-from .processes import init_worker
+from .packing import BlockReader, BlockWriter, PackedBatch
+from .processes import init_worker, worker_context
 
 __all__ = ["BatchSource", "WorkerPool"]
 
@@ -98,7 +98,7 @@ class WorkerPool:
         result = worker.receive()
         self._assign(worker)
         self._turn = (self._turn + 1) % self._size
-        return unpack(result) if isinstance(result, PackedBatch) else result.reraise()  # type: ignore[no-untyped-call]
+        return worker.unpack(result) if isinstance(result, PackedBatch) else result.reraise()  # type: ignore[no-untyped-call]
 
     def stop(self) -> None:
         """End the processes; the next `feed` starts new ones."""
@@ -128,9 +128,10 @@ class _Worker:
         self._start()
 
     def _start(self) -> None:
+        self._reader = BlockReader()
         self._connection, theirs = multiprocessing.Pipe()
         arguments = (theirs, self._source, self._number, self._size)
-        self._process = multiprocessing.Process(target=_work, args=arguments, daemon=True)
+        self._process = worker_context().Process(target=_work, args=arguments, daemon=True)
         self._process.start()
         theirs.close()  # the process has the only other end, so that its death closes the connection
         # A batch can only be fetched while its process lives, so a task that kills would take the batch before it along
@@ -145,7 +146,7 @@ class _Worker:
 
     def is_alive(self) -> bool:
         """Whether its process runs."""
-        return self._process.is_alive()
+        return bool(self._process.is_alive())
 
     def send(self, task: Any) -> None:
         """Give it one more task."""
@@ -164,6 +165,8 @@ class _Worker:
             self._deaths = 0
             if self._stale:
                 self._stale -= 1
+                if isinstance(result, PackedBatch):
+                    self._reader.drop(result)
                 continue
             self._tasks.popleft()
             if self._cautious:
@@ -171,6 +174,10 @@ class _Worker:
                 for task in self._tasks:
                     self._post(task)
             return result  # type: ignore[no-any-return]
+
+    def unpack(self, result: PackedBatch) -> Any:
+        """The batch in a result."""
+        return self._reader.unpack(result)
 
     def _next_result(self) -> Any:
         while not self._connection.poll(_PATIENCE):
@@ -187,7 +194,8 @@ class _Worker:
 
     def dismiss(self) -> None:
         """Ask its process to end."""
-        self._post(None)
+        with suppress(OSError):
+            self._connection.send(None)
         self._connection.close()
 
     def join(self, timeout: float) -> None:
@@ -202,7 +210,7 @@ class _Worker:
 
     def _post(self, task: Any) -> None:
         with suppress(OSError):  # a dead process is noticed when its batch is asked for
-            self._connection.send(task)
+            self._connection.send((task, self._reader.released()))
 
     def _replace(self, error: Exception) -> None:
         """Start a new process for one that is gone; ``error`` is raised if it is not."""
@@ -240,14 +248,16 @@ def _work(connection: Any, source: BatchSource, number: int, size: int) -> None:
     torch.set_num_threads(1)
     # What torch's get_worker_info() returns, which datasets and mappers ask.
     torch_worker._worker_info = torch_worker.WorkerInfo(id=number, num_workers=size, seed=number, dataset=source)  # type: ignore[arg-type]
-    parent = os.getppid()
+    parent, writer = os.getppid(), BlockWriter()
     with suppress(EOFError, ConnectionError):
-        while (task := _next_task(connection, parent)) is not None:
-            connection.send(_made(source, task, number))
+        while (message := _next_message(connection, parent)) is not None:
+            task, released = message
+            writer.release(released)
+            connection.send(_made(source, task, writer, number))
 
 
-def _next_task(connection: Any, parent: int) -> Any:
-    """The next task; None when there is none any more."""
+def _next_message(connection: Any, parent: int) -> Any:
+    """The next task, and the blocks that are free again; None when there is none any more."""
     while not connection.poll(_PATIENCE):
         # The connection may stay open without the parent: processes forked later hold its end too.
         if os.getppid() != parent:
@@ -255,8 +265,8 @@ def _next_task(connection: Any, parent: int) -> Any:
     return connection.recv()
 
 
-def _made(source: BatchSource, task: Any, number: int) -> PackedBatch | ExceptionWrapper:
+def _made(source: BatchSource, task: Any, writer: BlockWriter, number: int) -> PackedBatch | ExceptionWrapper:
     try:
-        return pack(source.__getitems__(task))
+        return writer.pack(source.__getitems__(task))
     except Exception:
         return ExceptionWrapper(where=f"in loader process {number}")  # type: ignore[no-untyped-call]

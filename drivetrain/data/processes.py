@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import gc
 import os
 import signal
 import sys
@@ -18,9 +19,20 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
-__all__ = ["AtEnd", "init_worker", "stop_workers", "workers_of"]
+import torch.multiprocessing as multiprocessing
+
+__all__ = ["AtEnd", "init_worker", "stop_workers", "worker_context", "workers_of"]
 
 _GRACE = 60  # seconds that a worker goes on after SIGTERM
+
+
+def worker_context() -> Any:
+    """How worker processes are started: by fork on Linux, so that they share the memory of what has been imported.
+
+    A process that was spawned itself, as each rank of a launched training is, would spawn its workers by default: each
+    would import everything anew, which takes seconds and hundreds of megabytes.
+    """
+    return multiprocessing.get_context("fork" if sys.platform.startswith("linux") else None)
 
 
 def init_worker(worker_id: int) -> None:
@@ -33,6 +45,9 @@ def init_worker(worker_id: int) -> None:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _first_term)
+    # A forked process shares the memory of all that was imported until it writes there, which the garbage collector
+    # does when it visits an object: hundreds of megabytes. What there is now is not garbage; it need not be visited.
+    gc.freeze()
     _keep_memory()
 
 

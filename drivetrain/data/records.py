@@ -74,7 +74,7 @@ def get_detection_dataset_dicts(
 
 
 def _load(name: str) -> Records:
-    records: Any = DatasetCatalog.get(name)
+    records: Any = DatasetCatalog.store(name)
     if len(records) == 0:
         raise DatasetError(f"dataset {name!r} is empty: it has 0 images")
     result: Records = stored(records)

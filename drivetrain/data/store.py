@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -20,7 +20,8 @@ import numpy as np
 
 from drivetrain.errors import DatasetError, OutputError
 
-from .columns import COLUMNS, pack_records, unpack_record
+from .column_builder import pack_records
+from .columns import COLUMNS, unpack_record
 
 __all__ = ["RecordStore"]
 
@@ -28,7 +29,7 @@ Record = dict[str, Any]
 Array = np.ndarray[Any, Any]
 IntArray = np.ndarray[Any, np.dtype[np.int32]]
 
-FORMAT, VERSION, HEADER = "drivetrain records", 1, "header.json"
+FORMAT, VERSION, HEADER = "drivetrain records", 2, "header.json"
 
 
 class RecordStore(Sequence[Record]):
@@ -40,17 +41,24 @@ class RecordStore(Sequence[Record]):
     Attributes:
         folder: where the files lie that this store maps; None for a store in memory. A store with a folder is pickled
             as the folder's name, so that other processes map the same files.
+        facts: what was stored about the records as a whole, made of what JSON holds.
     """
 
-    def __init__(self, columns: Mapping[str, Array], folder: str | None = None, digest: str | None = None) -> None:
-        self.folder = folder
+    def __init__(
+        self,
+        columns: Mapping[str, Array],
+        folder: str | None = None,
+        digest: str | None = None,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.folder, self.facts = folder, dict(facts or {})
         self._columns = {name: _plain_array(columns[name]) for name in COLUMNS}
         self._digest = digest
 
     @classmethod
-    def from_records(cls, records: Iterable[Mapping[str, Any]]) -> RecordStore:
+    def from_records(cls, records: Iterable[Mapping[str, Any]], facts: Mapping[str, Any] | None = None) -> RecordStore:
         """A store of ``records`` in memory; DatasetError names a record with a value that cannot be stored."""
-        return cls(pack_records(records))
+        return cls(pack_records(records), facts=facts)
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str], *, verify: bool = False) -> RecordStore:
@@ -70,7 +78,7 @@ class RecordStore(Sequence[Record]):
             for name, column in columns.items():
                 if _column_digest(column) != header["columns"][name]["sha256"]:
                     raise DatasetError(f"record store {str(path)!r} is damaged: {name}.npy is not what was saved")
-        return cls(columns, str(path), str(header["digest"]))
+        return cls(columns, str(path), str(header["digest"]), header["facts"])
 
     def save(self, folder: str | os.PathLike[str]) -> RecordStore:
         """Write the store to ``folder`` and return it opened from there.
@@ -112,31 +120,37 @@ class RecordStore(Sequence[Record]):
             raise IndexError(f"record {index} of a store of {len(self)}")
         return unpack_record(self._columns, int(place))
 
+    def file_names(self) -> Iterator[str]:
+        """The file name of each record, "" for none, without making the records."""
+        text, bounds = self._columns["record_text"], self._columns["records"][:-1, 2:4]
+        return (text[a:b].tobytes().decode("utf-8", "surrogatepass") for a, b in bounds.tolist())
+
     @property
     def heights(self) -> IntArray:
         """(N,) heights in pixels; 0 where a record has none."""
-        return self._columns["records"][:-1, 2].astype(np.int32)
+        return self._columns["heights"].astype(np.int32)
 
     @property
     def widths(self) -> IntArray:
         """(N,) widths in pixels; 0 where a record has none."""
-        return self._columns["records"][:-1, 3].astype(np.int32)
+        return self._columns["widths"].astype(np.int32)
 
     @property
     def num_annotations(self) -> IntArray:
         """(N,) the number of annotations of each record, crowds included."""
-        return np.diff(self._columns["records"][:, 6]).astype(np.int32)
+        return np.diff(self._columns["records"][:, 4]).astype(np.int32)
 
     @property
     def num_objects(self) -> IntArray:
         """(N,) the number of annotations of each record that are not crowds."""
-        return np.bincount(self.objects()[0], minlength=len(self)).astype(np.int32)
+        return self._columns["objects"].astype(np.int32)
 
     def objects(self) -> tuple[IntArray, IntArray]:
         """The place of the record and the class of every annotation that is not a crowd, both (M,), in order."""
         rows = self._columns["annotations"]
         plain = rows[:, 3] == 0
-        return self._columns["starts"][:-1, 4][plain].astype(np.int32), rows[:, 2][plain].astype(np.int32)
+        places = np.repeat(np.arange(len(self), dtype=np.int32), self.num_annotations)
+        return places[plain], rows[:, 2][plain].astype(np.int32)
 
     def class_counts(self, num_classes: int) -> Array:
         """(num_classes,) int64, the number of annotations of each class, crowds left out.
@@ -170,7 +184,7 @@ class RecordStore(Sequence[Record]):
     def __reduce__(self) -> tuple[Callable[..., RecordStore], tuple[Any, ...]]:
         if self.folder is not None:
             return _reopen, (self.folder, self.digest)
-        return RecordStore, (self._columns,)
+        return RecordStore, (self._columns, None, self._digest, self.facts)
 
     def __repr__(self) -> str:
         place = f"mapped from {self.folder!r}" if self.folder else "in memory"
@@ -183,7 +197,13 @@ class RecordStore(Sequence[Record]):
                 np.save(file, column, allow_pickle=False)
                 file.flush()
                 os.fsync(file.fileno())
-        header = {"format": FORMAT, "version": VERSION, "digest": _digest(described), "columns": described}
+        header = {
+            "format": FORMAT,
+            "version": VERSION,
+            "digest": _digest(described),
+            "facts": self.facts,
+            "columns": described,
+        }
         with open(folder / HEADER, "w", encoding="utf-8") as text:
             json.dump(header, text, indent=1)
             text.flush()
@@ -231,7 +251,7 @@ def _read_header(folder: Path) -> dict[str, Any]:
     sound = isinstance(columns, dict) and all(
         isinstance(columns.get(n), dict) and {"dtype", "shape", "sha256"} <= set(columns[n]) for n in COLUMNS
     )
-    if not sound or not isinstance(header.get("digest"), str):
+    if not sound or not isinstance(header.get("digest"), str) or not isinstance(header.get("facts"), dict):
         raise DatasetError(f"{place} is damaged: its {HEADER} does not describe every column")
     return header
 

@@ -26,7 +26,7 @@ class RecordView(Sequence[Record]):
         """Select ``places``, int (N,), counted over all stores in order."""
         self.stores = list(stores)
         self._ends = np.cumsum([len(s) for s in stores])
-        self._places = np.asarray(places, dtype=np.int64)
+        self._places = np.asarray(places, dtype=np.int32 if self._ends[-1] < 2**31 else np.int64)
 
     def __len__(self) -> int:
         """The number of records selected."""

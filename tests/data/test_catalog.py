@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,3 +97,29 @@ def test_metadata_can_be_copied_and_pickled() -> None:
 def test_names_must_be_strings() -> None:
     with pytest.raises(DatasetError, match="non-empty string, not 3"):
         MetadataEntries().get(3)
+
+
+def test_a_store_is_handed_out_without_making_its_records() -> None:
+    class Function:
+        calls: list[str] = []
+
+        def __call__(self) -> list[dict[str, Any]]:
+            self.calls.append("all")
+            return [{"image_id": 1}]
+
+        def store(self) -> tuple[dict[str, Any], ...]:
+            self.calls.append("store")
+            return ({"image_id": 1},)
+
+    function = Function()
+    DatasetCatalog.register("catalog_store", function)
+    DatasetCatalog.register("catalog_list", lambda: [{"image_id": 2}])
+    try:
+        assert list(DatasetCatalog.store("catalog_store")) == DatasetCatalog.get("catalog_store") == [{"image_id": 1}]
+        assert function.calls == ["store", "all"]
+        assert DatasetCatalog.store("catalog_list") == [{"image_id": 2}]
+    finally:
+        DatasetCatalog.remove("catalog_store")
+        DatasetCatalog.remove("catalog_list")
+    with pytest.raises(UnknownDatasetError):
+        DatasetCatalog.store("catalog_store")

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from drivetrain.data.columns import COLUMNS, pack_records, unpack_record
-from drivetrain.errors import DatasetError
+from drivetrain.data.column_builder import pack_records
+from drivetrain.data.columns import unpack_record
 from drivetrain.structures import BoxMode
 
 
@@ -60,24 +60,3 @@ def test_arrays_and_tuples_come_back_as_lists() -> None:
     made = through(record)["annotations"][0]
     assert made == {"bbox": [1.5, 2, 3, 4], "segmentation": [[0, 1, 2, 3, 4, 5]], "keypoints": [1, 2, 2], "score": 0.5}
     assert through({"size": (1, 2), "image_id": np.int64(5)}) == {"size": [1, 2], "image_id": 5}
-
-
-def test_floats_take_four_bytes_only_where_that_is_exact() -> None:
-    assert pack_records([annotated(bbox=[0.5, 2, 3, 4])])["boxes"].dtype == np.float32
-    assert pack_records([annotated(bbox=[0.1, 2, 3, 4])])["boxes"].dtype == np.float64
-
-
-def test_no_records_are_fine() -> None:
-    columns = pack_records([])
-    assert set(columns) == set(COLUMNS) and columns["records"].shape == (1, 7)
-
-
-@pytest.mark.parametrize("value", [object(), {1, 2}, {1: "a"}, [{"deep": object()}]])
-def test_what_cannot_be_stored_names_the_record_and_key(value: Any) -> None:
-    with pytest.raises(DatasetError, match=r"record 1 of the dataset \('b\.jpg'\)"):
-        pack_records([{"file_name": "a.jpg"}, {"file_name": "b.jpg", "odd": value}])
-
-
-def test_what_is_no_record_is_an_error() -> None:
-    with pytest.raises(DatasetError, match="record 0 of the dataset"):
-        pack_records([5])

@@ -11,7 +11,13 @@ import pytest
 from PIL import Image, ImageOps
 
 from drivetrain.data import images
-from drivetrain.data.images import UnreadableImageError, check_image_size, convert_PIL_to_numpy, read_image
+from drivetrain.data.images import (
+    ImageFile,
+    UnreadableImageError,
+    check_image_size,
+    convert_PIL_to_numpy,
+    read_image,
+)
 from drivetrain.errors import DatasetError
 
 
@@ -210,6 +216,97 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
         read_image(tmp_path / "no.jpg")
     with pytest.raises(DatasetError, match="cannot be read"):
         read_image(tmp_path)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize(
+    ("size", "at_least", "expected"),
+    [  # (height, width)
+        ((96, 128), None, (96, 128)),
+        ((96, 128), (49, 60), (96, 128)),
+        ((96, 128), (48, 64), (48, 64)),
+        ((96, 128), (30, 32), (48, 64)),
+        ((96, 128), (24, 32), (24, 32)),
+        ((96, 128), (1, 1), (12, 16)),
+        ((95, 121), (48, 61), (48, 61)),
+        ((9, 3), (1, 1), (5, 2)),
+        ((2, 3), (1, 2), (1, 2)),
+    ],
+)
+def test_the_decoder_scales_a_jpeg_down_and_not_too_far(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fast: bool,
+    size: tuple[int, int],
+    at_least: tuple[int, int] | None,
+    expected: tuple[int, int],
+) -> None:
+    if fast:
+        pytest.importorskip("simplejpeg")
+    else:
+        monkeypatch.setattr(images, "_has_simplejpeg", lambda: False)
+    path = tmp_path / "a.jpg"
+    picture(size[1], size[0]).save(path, quality=95)
+    file = ImageFile(path)
+    assert file.size == size
+    pixels = file.tensor(at_least)
+    assert tuple(pixels.shape) == (3, *expected)
+    with Image.open(path) as image:
+        part = round(size[0] / expected[0])
+        image.draft(None, (size[1] // part, size[0] // part))
+        np.testing.assert_array_equal(pixels.permute(1, 2, 0).numpy(), np.asarray(image))
+    np.testing.assert_array_equal(file.tensor().permute(1, 2, 0).numpy(), read_image(path))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_jpeg_is_scaled_down_too(tmp_path: Path, orientation: int) -> None:
+    path = tmp_path / "a.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture(80, 48).save(path, exif=exif)
+    file = ImageFile(path, "BGR")
+    upright = (80, 48) if orientation >= 5 else (48, 80)
+    assert file.size == upright == read_image(path).shape[:2]
+    with Image.open(path) as image:
+        image.draft(None, (40, 24))
+        expected = np.asarray(ImageOps.exif_transpose(image))[:, :, ::-1]
+    half = (upright[0] // 2, upright[1] // 2)
+    np.testing.assert_array_equal(file.tensor(half).permute(1, 2, 0).numpy(), expected)
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_odd_jpegs_are_scaled_down_too(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "a.jpg"
+    picture(80, 48, mode).save(path)
+    with Image.open(path) as image:
+        image.draft(None, (40, 24))
+        colours = np.asarray(image.convert("RGB"))
+    np.testing.assert_array_equal(ImageFile(path).tensor((24, 40)).permute(1, 2, 0).numpy(), colours)
+    assert tuple(ImageFile(path, "L").tensor((24, 40)).shape) == (1, 24, 40)
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tiff", "webp", "gif"])
+def test_other_formats_are_decoded_whole(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    picture(80, 48).save(path)
+    file = ImageFile(path)
+    assert file.size == (48, 80)
+    np.testing.assert_array_equal(file.tensor((6, 10)).permute(1, 2, 0).numpy(), read_image(path))
+
+
+def test_the_header_of_a_jpeg_is_enough_for_its_size(tmp_path: Path) -> None:
+    path = tmp_path / "cut.jpg"
+    buffer = io.BytesIO()
+    picture(200, 150).save(buffer, "JPEG")
+    path.write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
+    file = ImageFile(path)
+    assert file.size == (150, 200)
+    check_image_size({"file_name": "cut.jpg", "height": 150, "width": 200}, file)
+    with pytest.raises(DatasetError, match="'cut.jpg' is 200 x 150 pixels"):
+        check_image_size({"file_name": "cut.jpg", "height": 150, "width": 201}, file)
+    for at_least in (None, (10, 10)):
+        with pytest.raises(UnreadableImageError, match=r"cut\.jpg' is damaged or truncated"):
+            file.tensor(at_least)
 
 
 def test_convert_takes_images_in_memory() -> None:

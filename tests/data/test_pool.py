@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -75,6 +76,27 @@ def test_new_tasks_take_the_place_of_old_ones_in_the_same_processes(pool: Worker
     pool.stop()
     pool.feed(iter([1]))
     assert tasks_of(pool) == [1]
+
+
+def test_batches_that_are_kept_stay_as_they_are(pool: WorkerPool) -> None:
+    class Images(Source):
+        def __getitems__(self, task: Any) -> Any:
+            return torch.full((3, 200, 200), task, dtype=torch.uint8)
+
+    pool._source = Images()
+    pool.feed(iter(range(60)))
+    kept, places = [], set()
+    for number, batch in enumerate(pool):
+        places.add(batch.data_ptr())
+        if number % 7 == 0:
+            kept.append((number, batch))
+    assert len(kept) == 9 and all((batch == number).all() for number, batch in kept)
+    assert 9 < len(places) < 25  # the memory of the others was used again
+    pool.feed(iter(range(100, 140)))
+    next(pool)
+    pool.feed(iter(range(200, 240)))  # those that were on their way are dropped
+    again = {batch.data_ptr() for batch in pool}
+    assert len(again - places) < 8 and all((batch == number).all() for number, batch in kept)
 
 
 def test_a_bug_keeps_its_type_and_the_next_batch_comes(pool: WorkerPool) -> None:
@@ -181,13 +203,16 @@ def test_replacing_workers_leaves_no_descriptor_and_no_process_behind(pool: Work
         for result in pool:
             if result[0] in (2, 7):
                 os.kill(result[1], signal.SIGKILL)
+        workers = list(pool._workers)
+        del result
+        pool.stop()
+        gc.collect()
+        assert not any(worker.is_alive() for worker in workers)
+        workers.clear()  # they have the memory of their batches, as many blocks as there was time for
         return len(list(descriptors.iterdir()))
 
     first = kill_some()
     assert kill_some() <= first
-    workers = list(pool._workers)
-    pool.stop()
-    assert not any(worker.is_alive() for worker in workers)
 
 
 def test_a_stuck_worker_is_killed_at_the_end(pool: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> None:

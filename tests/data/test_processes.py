@@ -14,7 +14,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 from drivetrain.data import processes
-from drivetrain.data.processes import AtEnd, init_worker, stop_workers, workers_of
+from drivetrain.data.processes import AtEnd, init_worker, stop_workers, worker_context, workers_of
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and fork")
 
@@ -51,6 +51,46 @@ def test_a_worker_outlives_the_signals_meant_for_the_training_but_not_a_second_s
 
 def test_a_worker_that_nobody_ends_goes_some_time_after_sigterm(tmp_path: Path) -> None:
     assert run(wait_for_ever, tmp_path) == -signal.SIGALRM
+
+
+def _dirty_after_collection(prepare: bool, results: Any) -> None:
+    if prepare:
+        init_worker(0)
+
+    def dirty() -> int:
+        lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty"))
+
+    before = dirty()
+    gc.collect()
+    results.put(dirty() - before)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux")
+def test_the_garbage_collector_of_a_worker_does_not_copy_what_the_training_made() -> None:
+    many = [[k] for k in range(300_000)]  # 20 MB or more
+    context, grown = multiprocessing.get_context("fork"), []
+    for prepare in (True, False):
+        results = context.Queue()
+        process = context.Process(target=_dirty_after_collection, args=(prepare, results))
+        process.start()
+        grown.append(results.get(timeout=60))
+        process.join()
+    assert len(many) == 300_000 and grown[0] < 4000 and grown[1] > 15_000  # kB
+
+
+def _tell_methods(results: Any) -> None:
+    results.put((multiprocessing.get_start_method(), worker_context().get_start_method()))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks on Linux alone")
+def test_workers_of_a_spawned_process_are_forked() -> None:
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    process = context.Process(target=_tell_methods, args=(results,))
+    process.start()
+    assert results.get(timeout=120) == ("spawn", "fork")
+    process.join()
 
 
 def test_at_end_is_called_once() -> None:

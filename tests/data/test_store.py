@@ -211,3 +211,11 @@ def test_a_pickle_in_the_folder_is_not_loaded(tmp_path: Path) -> None:
     np.save(tmp_path / "s" / "boxes.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(DatasetError, match="damaged"):
         RecordStore.open(tmp_path / "s")
+
+
+def test_facts_and_names_go_with_the_records(tmp_path: Path) -> None:
+    store = RecordStore.from_records([*toys(), {}], {"classes": ["a"], "n": None})
+    opened = store.save(tmp_path / "s")
+    for each in (store, opened, pickle.loads(pickle.dumps(store)), pickle.loads(pickle.dumps(opened))):
+        assert each.facts == {"classes": ["a"], "n": None}
+        assert list(each.file_names()) == [*(f"images/{i}.jpg" for i in range(4)), ""]

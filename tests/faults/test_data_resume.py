@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from drivetrain.data import mapper as mapper_module
 from drivetrain.data.build import build_detection_train_loader
+from drivetrain.data.images import ImageFile
 from drivetrain.data.loader import TrainLoader
 from drivetrain.data.mapper import DatasetMapper
 from drivetrain.data.order import GlobalOrder
@@ -83,12 +85,15 @@ def test_a_resume_at_iteration_90000_of_100000_images_decodes_none(
 ) -> None:
     decoded: list[str] = []
 
-    def read(path: str, **options: Any) -> np.ndarray[Any, Any]:
-        decoded.append(path)
-        shape = (30, 40, 3) if int(path) % 3 else (40, 30, 3)
-        return np.full(shape, int(path) % 251, dtype=np.uint8)
+    class Spy(ImageFile):
+        def __init__(self, path: str, *_: Any, **__: Any) -> None:
+            decoded.append(path)
+            self.name, self.size = path, (30, 40) if int(path) % 3 else (40, 30)
 
-    monkeypatch.setattr(mapper_module, "read_image", read)
+        def tensor(self, at_least: Any = None) -> torch.Tensor:
+            return torch.full((3, *self.size), int(self.name) % 251, dtype=torch.uint8)
+
+    monkeypatch.setattr(mapper_module, "ImageFile", Spy)
     records = [
         {"file_name": str(k), "image_id": k, "height": 30 if k % 3 else 40, "width": 40 if k % 3 else 30}
         for k in range(100_000)

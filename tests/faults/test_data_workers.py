@@ -113,7 +113,8 @@ def test_evaluation_gets_every_sample_once_too(workers: int, caplog: pytest.LogC
         if number in (1, 4):
             os.kill(batch[0][1], signal.SIGKILL)
     assert seen == list(range(30))
-    assert len(caplog.records) == 2
+    # The first death costs batches; the second may come when all that the process had to make is on its way already.
+    assert len(caplog.records) in (1, 2)
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
