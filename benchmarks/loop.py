@@ -1,39 +1,39 @@
 """What the engine costs: time per iteration of its loops over a bare PyTorch loop with the same tiny model.
 
-Three loops run the same model, optimizer and batch:
+All loops run the same model, optimizer and batch:
 
 - ``bare``: fetch, forward, zero_grad, backward, step, and nothing else;
-- ``SimpleTrainer``: the engine's loop without hooks;
+- ``SimpleTrainer``: the engine's loop without hooks, its losses recorded and kept from the weights if not finite;
+- ``SimpleTrainer, 50 idle hooks``: with hooks that override nothing;
 - ``DefaultTrainer``: with all its default hooks and writers (console, JSON, TensorBoard), the objects given to it.
 
 The loader itself takes the times, at two of its batches, so that building, warm-up and the end of a training are not in
-them, and nothing is added to one loop that the others do not have. Rounds are interleaved and their order
-turns, so that what else the machine does falls on all three; ratios are taken within a round. CPU time counts all
-threads of the process; it is the steadier figure on a shared machine.
+them, and nothing is added to one loop that the others do not have.
 
     python benchmarks/loop.py --rounds 21 --iterations 1000
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import gc
 import logging
 import os
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
+from report import Sample, Section, Table, interleave, parser, publish, spread
 from torch import nn
 
 WIDTH = 16
 BATCH = 4
+REFERENCE = 89.0  # us of the bare loop where the targets come from
+TARGETS = {"SimpleTrainer": 8.0, "DefaultTrainer": 16.0}  # us that may be added there
 
 
 class TinyModel(nn.Module):
@@ -52,19 +52,18 @@ class TinyModel(nn.Module):
 class Feed:
     """Gives one batch again and again, and notes the time at the batch after the warm-up and at the last one."""
 
-    batch: torch.Tensor
+    batch: Any
     warmup: int
     iterations: int
-    times: list[tuple[float, float]] = field(default_factory=list)
+    wait: Callable[[], object] = lambda: None  # until what was begun is done, before a time is taken
+    times: list[Sample] = field(default_factory=list)
 
-    def __iter__(self) -> Iterator[torch.Tensor]:
-        for _ in range(self.warmup):
+    def __iter__(self) -> Iterator[Any]:
+        for number in range(self.total):
+            if number in (self.warmup, self.warmup + self.iterations):
+                self.wait()
+                self.times.append(Sample(time.process_time(), time.perf_counter()))
             yield self.batch
-        self.times.append((time.process_time(), time.perf_counter()))
-        for _ in range(self.iterations):
-            yield self.batch
-        self.times.append((time.process_time(), time.perf_counter()))
-        yield self.batch
 
     @property
     def total(self) -> int:
@@ -73,8 +72,11 @@ class Feed:
 
     def microseconds(self) -> tuple[float, float]:
         """CPU and wall time per iteration."""
-        (cpu0, wall0), (cpu1, wall1) = self.times
-        return (cpu1 - cpu0) / self.iterations * 1e6, (wall1 - wall0) / self.iterations * 1e6
+        start, end = self.times
+        return (end.cpu - start.cpu) / self.iterations * 1e6, (end.wall - start.wall) / self.iterations * 1e6
+
+
+Loop = Callable[[Feed, nn.Module, torch.optim.Optimizer], None]
 
 
 def bare(feed: Feed, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -87,11 +89,13 @@ def bare(feed: Feed, model: nn.Module, optimizer: torch.optim.Optimizer) -> None
         optimizer.step()
 
 
-def simple_trainer(feed: Feed, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """SimpleTrainer without hooks."""
-    from drivetrain.engine.train_loop import SimpleTrainer
+def simple_trainer(feed: Feed, model: nn.Module, optimizer: torch.optim.Optimizer, *, hooks: int = 0) -> None:
+    """SimpleTrainer, with so many hooks that override nothing."""
+    from drivetrain.engine.train_loop import HookBase, SimpleTrainer
 
-    SimpleTrainer(model, feed, optimizer).train(0, feed.total)
+    trainer = SimpleTrainer(model, feed, optimizer)
+    trainer.register_hooks([HookBase() for _ in range(hooks)])
+    trainer.train(0, feed.total)
 
 
 def default_trainer(feed: Feed, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -107,89 +111,72 @@ def default_trainer(feed: Feed, model: nn.Module, optimizer: torch.optim.Optimiz
         DefaultTrainer(cfg, model=model, optimizer=optimizer, train_loader=feed).train()
 
 
-LOOPS: dict[str, Callable[[Feed, nn.Module, torch.optim.Optimizer], None]] = {
+IDLE = "SimpleTrainer, 50 idle hooks"
+LOOPS: dict[str, Loop] = {
     "bare": bare,
     "SimpleTrainer": simple_trainer,
+    IDLE: partial(simple_trainer, hooks=50),
     "DefaultTrainer": default_trainer,
 }
 
 
-def measure(name: str, warmup: int, iterations: int) -> tuple[float, float]:
-    """CPU and wall microseconds per iteration of one loop, with a new model; what it prints goes nowhere."""
+def measure(loop: Loop, warmup: int, iterations: int) -> Sample:
+    """Seconds per iteration of one loop, with a new model; what it prints goes nowhere."""
     torch.manual_seed(0)
     model = TinyModel()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     feed = Feed(torch.randn(BATCH, WIDTH), warmup, iterations)
-    gc.collect()
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        LOOPS[name](feed, model, optimizer)
-    return feed.microseconds()
+        loop(feed, model, optimizer)
+    cpu, wall = feed.microseconds()
+    return Sample(cpu / 1e6, wall / 1e6)
 
 
-def run(rounds: int, warmup: int, iterations: int) -> dict[str, list[tuple[float, float]]]:
-    """The times of each loop in each round."""
-    names = list(LOOPS)
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
-    for number in range(rounds):
-        turn = number % len(names)
-        for name in names[turn:] + names[:turn]:
-            times[name].append(measure(name, warmup, iterations))
-        if sys.stderr.isatty():
-            print(f"\rround {number + 1} of {rounds}", end="", file=sys.stderr)
-    if sys.stderr.isatty():
-        print(file=sys.stderr)
-    return times
+def added(own: Sequence[Sample], base: Sequence[Sample], kind: int = 0) -> list[float]:
+    """Microseconds more than the base in each round, of CPU time (0) or wall time (1)."""
+    return [(a[kind] - b[kind]) * 1e6 for a, b in zip(own, base, strict=True)]
 
 
-def spread(values: list[float], digits: int) -> str:
-    """Median, and in brackets the quartiles."""
-    quartiles = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
-    return f"{quartiles[1]:.{digits}f} [{quartiles[0]:.{digits}f}, {quartiles[2]:.{digits}f}]"
-
-
-def table(times: dict[str, list[tuple[float, float]]]) -> str:
-    """The figures as aligned text, one table for CPU time and one for wall time."""
-    lines = [["", "us per iteration", "added us", "ratio to bare"]]
-    for kind, label in enumerate(("CPU time", "wall time")):
-        lines.append([label, "", "", ""])
-        base = [pair[kind] for pair in times["bare"]]
-        for name, pairs in times.items():
-            own = [pair[kind] for pair in pairs]
-            added = [a - b for a, b in zip(own, base, strict=True)]
-            ratio = [a / b for a, b in zip(own, base, strict=True)]
-            lines.append([f"  {name}", spread(own, 1), spread(added, 1), spread(ratio, 3)])
-    widths = [max(len(line[column]) for line in lines) for column in range(4)]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
-
-
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        description="Time per iteration of the engine's loops over a bare PyTorch loop.",
-        epilog="example: python benchmarks/loop.py --rounds 5 --iterations 500",
-    )
-    parser.add_argument("--rounds", type=int, default=21, help="times that each loop runs (default: 21)")
-    parser.add_argument("--iterations", type=int, default=1000, help="measured per run (default: 1000)")
-    parser.add_argument("--warmup", type=int, default=200, help="iterations before them (default: 200)")
-    parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch (default: 1)")
-    options = parser.parse_args(arguments)
-    for name in ("rounds", "iterations", "warmup", "threads"):
-        if getattr(options, name) < 1:
-            parser.error(f"--{name} must be at least 1, not {getattr(options, name)}")
-    return options
+def tables(samples: dict[str, list[Sample]]) -> list[Table | str]:
+    """One row for each loop, and what that means for the targets."""
+    base = samples["bare"]
+    table = Table(["loop", "CPU us per iteration", "added", "ratio to bare", "added wall us"])
+    for name, own in samples.items():
+        ratios = [a.cpu / b.cpu for a, b in zip(own, base, strict=True)]
+        cpu = spread([s.cpu * 1e6 for s in own])
+        table.add(name, cpu, spread(added(own, base)), spread(ratios, 3), spread(added(own, base, kind=1)))
+    scale = REFERENCE / (statistics.median(s.cpu for s in base) * 1e6)
+    goals = Table([f"added, with a bare loop of {REFERENCE:.0f} us", "us", "at most", "reached"])
+    for name, target in TARGETS.items():
+        scaled = statistics.median(added(samples[name], base)) * scale
+        goals.add(name, f"{scaled:.1f}", f"{target:.0f}", "yes" if scaled <= target else "no")
+    idle = added(samples[IDLE], samples["SimpleTrainer"])
+    low, high = min(statistics.quantiles(idle, n=4)[::2]), max(statistics.quantiles(idle, n=4)[::2])
+    verdict = "not measurable" if low <= 0 <= high else "more than the noise"
+    return [table, goals, f"50 idle hooks add {spread(idle, 2)} us to SimpleTrainer: {verdict}."]
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure and print."""
-    options: Any = parse(arguments)
+    command = parser("Time per iteration of the engine's loops over a bare PyTorch loop.", "python benchmarks/loop.py")
+    command.add_argument("--iterations", type=int, default=1000, help="measured per run (default: 1000)")
+    command.add_argument("--warmup", type=int, default=200, help="iterations before them (default: 200)")
+    options = command.parse_args(arguments)
+    if options.iterations < 1 or options.warmup < 1 or options.rounds < 2:
+        command.error("--iterations and --warmup must be at least 1, --rounds at least 2")
     torch.set_num_threads(options.threads)
     logging.captureWarnings(True)
-    times = run(options.rounds, options.warmup, options.iterations)
-    print(
-        f"{options.rounds} rounds of {options.iterations} iterations, {options.threads} thread(s), "
-        f"torch {torch.__version__}; median [quartiles]\n"
+    cases = {name: partial(measure, loop, options.warmup, options.iterations) for name, loop in LOOPS.items()}
+    section = Section(
+        "loop",
+        "The loop over a bare PyTorch loop",
+        f"{options.rounds} rounds of {options.iterations} iterations, {options.threads} thread(s); median [quartiles] "
+        "of what is added within a round. Two linear layers, a batch of 4, SGD; DefaultTrainer with all default hooks "
+        "and writers. The targets were set where the bare loop takes another time, so the last table is scaled to it.",
+        tables(interleave(cases, options.rounds)),
+        ("torch", "tensorboard"),
     )
-    print(table(times))
+    publish(section, options.document)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from drivetrain import attach
 
 if TYPE_CHECKING:
+    from .background import wait_for_copies as wait_for_copies
     from .checkpointer import Checkpointer as Checkpointer
     from .checkpointer import DetectionCheckpointer as DetectionCheckpointer
     from .checkpointer import unwrap_model as unwrap_model
@@ -35,6 +36,7 @@ __all__ = [
     "model_state",
     "read_checkpoint",
     "unwrap_model",
+    "wait_for_copies",
 ]
 
 __getattr__, __dir__ = attach(
@@ -53,5 +55,6 @@ __getattr__, __dir__ = attach(
         "model_state": "formats",
         "read_checkpoint": "formats",
         "unwrap_model": "checkpointer",
+        "wait_for_copies": "background",
     },
 )

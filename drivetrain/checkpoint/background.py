@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from drivetrain.errors import DrivetrainError
 
-__all__ = ["Saving", "alarm", "wait_for_saves"]
+__all__ = ["Saving", "alarm", "wait_for_copies", "wait_for_saves"]
 
 _logger = logging.getLogger(__name__)
 
@@ -21,10 +21,17 @@ class Saving(threading.Thread):
     Args:
         work: writes the checkpoint.
         done: called after it, in this thread, with None or with the error of ``work``.
+        copied: returns when ``work`` needs the training's own tensors no more; by default it never does.
     """
 
-    def __init__(self, work: Callable[[], object], done: Callable[[Exception | None], None]) -> None:
+    def __init__(
+        self,
+        work: Callable[[], object],
+        done: Callable[[Exception | None], None],
+        copied: Callable[[], object] = lambda: None,
+    ) -> None:
         super().__init__(target=_run, args=(work, done), name="save-checkpoint", daemon=False)
+        self.copied = copied
 
     def start(self) -> None:
         """Begin; where no thread is to be had, save at once."""
@@ -36,12 +43,25 @@ class Saving(threading.Thread):
 
 def wait_for_saves() -> None:
     """Return once no save is in flight, whichever object of this process began it; within a save, return at once."""
-    current = threading.current_thread()
-    if isinstance(current, Saving):
-        return
-    for thread in threading.enumerate():
-        if isinstance(thread, Saving):
-            thread.join()
+    for saving in _in_flight():
+        saving.join()
+
+
+def wait_for_copies() -> None:
+    """Return once weights and optimizer states may be changed; to be called before that is done outside of a step.
+
+    A periodic checkpoint may copy them while the training goes on to its next optimizer step. That step waits, and so
+    does loading a state into the model; code that changes weights in another way calls this first.
+    """
+    for saving in _in_flight():
+        saving.copied()
+
+
+def _in_flight() -> list[Saving]:
+    """The saves of this process; none within a save, which cannot wait for itself."""
+    if isinstance(threading.current_thread(), Saving):
+        return []
+    return [thread for thread in threading.enumerate() if isinstance(thread, Saving)]
 
 
 def alarm(what: str, error: Exception) -> None:

@@ -17,11 +17,12 @@ from drivetrain._version import __version__
 from drivetrain.checkpoint.background import Saving, alarm, wait_for_saves
 from drivetrain.checkpoint.files import FileLayer, check_file_name
 from drivetrain.checkpoint.folder import CheckpointFolder
-from drivetrain.checkpoint.formats import checkpoint_writer, read_checkpoint, storable
+from drivetrain.checkpoint.formats import check_whole, map_checkpoint, storable
 from drivetrain.checkpoint.manifest import Entry
+from drivetrain.checkpoint.overlap import StepCopies, check_unchanged, optimizers_of
 from drivetrain.checkpoint.recovery import newest_whole
 from drivetrain.checkpoint.restore import restore
-from drivetrain.checkpoint.snapshot import HostCopies
+from drivetrain.checkpoint.snapshot import HostCopy
 from drivetrain.errors import CheckpointError, DrivetrainError
 from drivetrain.runtime import comm
 
@@ -77,7 +78,8 @@ class Checkpointer:
         self.metadata: dict[str, Any] = {}
         self.logger = logging.getLogger(__name__)
         self.layer = FileLayer()
-        self._copies = HostCopies()
+        self._folder = CheckpointFolder(self.save_dir, self.layer)
+        self._copies = StepCopies()
         for key, value in checkpointables.items():
             self.add_checkpointable(key, value)
         if self.save_dir and self.save_to_disk:
@@ -86,7 +88,9 @@ class Checkpointer:
     @property
     def folder(self) -> CheckpointFolder:
         """The folder ``save_dir``, with its manifest."""
-        return CheckpointFolder(self.save_dir, self.layer)
+        if (self._folder.path, self._folder.layer) != (Path(self.save_dir), self.layer):
+            self._folder = CheckpointFolder(self.save_dir, self.layer)
+        return self._folder
 
     def add_checkpointable(self, key: str, checkpointable: Any) -> None:
         """Add an object to what is saved and restored.
@@ -119,10 +123,17 @@ class Checkpointer:
             OutputError: the file cannot be written (full disk, ...); older files are untouched.
         """
         if self.save_dir and self.save_to_disk:
-            self._prepare(name, role, extra)()
+            entry, data = self._gather(name, role, extra)
+            self.folder.save(entry, partial(torch.save, data))
 
     def save_in_background(
-        self, name: str, *, role: str = "", done: Callable[[Exception | None], None] | None = None, **extra: Any
+        self,
+        name: str,
+        *,
+        role: str = "",
+        done: Callable[[Exception | None], None] | None = None,
+        overlap: bool = False,
+        **extra: Any,
     ) -> None:
         """As `save`, but return when everything is copied to host memory; a thread writes the copy.
 
@@ -133,6 +144,10 @@ class Checkpointer:
             name, role, extra: as for `save`.
             done: called in that thread when the file is on the disk, with None, or with what went wrong. By default
                 an error is an alarm in the log.
+            overlap: return before that: what optimizers among the checkpointables (or their attribute ``optimizer``)
+                change is copied beside the next forward and backward pass, and their next ``step`` waits for it. For
+                the end of an iteration; what else changes weights or optimizer state calls `wait_for_copies` first.
+                A training that was not seen to keep to this is copied at once all the same.
 
         Raises:
             CheckpointError: a value could not be loaded again; the message names its key.
@@ -140,13 +155,15 @@ class Checkpointer:
         if not self.save_dir or not self.save_to_disk:
             return
         done = done or partial(_alarm_if_failed, name)
+        entry, data = self._gather(name, role, extra)
         try:
-            saving = Saving(self._prepare(name, role, extra, self._copies.copy), done)
+            optimizers = optimizers_of(self.checkpointables.values()) if overlap else []
+            copy = self._copies.copy(data, self.model, optimizers)
         except (MemoryError, RuntimeError) as error:  # what PyTorch raises when there is no memory left
             self.logger.warning("The state is not copied but written at once, while the step waits: %s", error)
-            Saving(self._prepare(name, role, extra), done).run()
+            Saving(partial(self.folder.save, entry, partial(torch.save, data)), done).run()
         else:
-            saving.start()
+            Saving(partial(self._write_copy, entry, copy), done, copy.wait).start()
 
     def wait(self) -> None:
         """Return once no save is in flight in this process."""
@@ -174,16 +191,15 @@ class Checkpointer:
         if not path:
             self.logger.info("No weights given: the model keeps the ones that it was built with")
             return {}
-        source = Path(path)
-        local = source.parent.is_dir() and "://" not in str(path)
-        digests = CheckpointFolder(source.parent).digests(source.name) if local else []
-        self.logger.info("Loading from %s", path)
         wanted = list(self.checkpointables if checkpointables is None else checkpointables)
         if unknown := [key for key in wanted if key not in self.checkpointables]:
             known = ", ".join(sorted(self.checkpointables)) or "none"
             raise CheckpointError(f"{unknown[0]!r} is none of the objects to restore ({known})")
-        data = read_checkpoint(path, digests)
-        return restore(self.model, {key: self.checkpointables[key] for key in wanted}, data, str(path))
+        self.logger.info("Loading from %s", path)
+        source = Path(path)
+        local = source.parent.is_dir() and "://" not in str(path)
+        check_whole(path, CheckpointFolder(source.parent).digests(source.name) if local else [])
+        return restore(self.model, {key: self.checkpointables[key] for key in wanted}, map_checkpoint(path), str(path))
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
         """Continue from the newest whole checkpoint in ``save_dir``, or else start from weights.
@@ -201,7 +217,9 @@ class Checkpointer:
         wait_for_saves()
         if resume and self.save_dir and (found := self._choose_together()):
             self.logger.info("Resuming from %s", found)
-            return self.load(str(found))
+            if not comm.is_main_process():
+                return self.load(str(found))
+            return restore(self.model, self.checkpointables, map_checkpoint(found), str(found))  # it is checked
         return self.load(path, checkpointables=[])
 
     def has_checkpoint(self) -> bool:
@@ -229,10 +247,8 @@ class Checkpointer:
 
     # ---- parts
 
-    def _prepare(
-        self, name: str, role: str, extra: Mapping[str, Any], copy: Callable[[Any], Any] | None = None
-    ) -> Callable[[], object]:
-        """Gather the state of now, once no save is in flight; returns what writes it (later, if it was copied)."""
+    def _gather(self, name: str, role: str, extra: Mapping[str, Any]) -> tuple[Entry, dict[str, Any]]:
+        """The state of now and its entry in the manifest, once no save is in flight."""
         wait_for_saves()
         file = check_file_name(f"{name}.pth", "save()")
         data: dict[str, Any] = {"model": self._model_state()}
@@ -241,10 +257,19 @@ class Checkpointer:
             raise CheckpointError(f"the checkpoint key {taken[0]!r} is taken: choose another for the extra value")
         versions = {"drivetrain": __version__, "torch": str(torch.__version__)}
         data["metadata"] = {**self.metadata, "versions": versions}
-        extra = {key: storable(value, key) for key, value in extra.items()}
-        writer = checkpoint_writer({**data, **extra}, copy)
+        data = {key: storable(value, key) for key, value in {**data, **extra}.items()}
         self.logger.info("Saving checkpoint to %s", self.folder.path / file)
-        return partial(self.folder.save, self._entry(file, _roles(name, role), extra, versions), writer)
+        return self._entry(file, _roles(name, role), {key: data[key] for key in extra}, versions), data
+
+    def _write_copy(self, entry: Entry, copy: HostCopy) -> None:
+        """Finish a copy and save it; runs beside the training."""
+        copy.finish()
+
+        def write(stream: Any) -> None:
+            torch.save(copy.value, stream)
+            check_unchanged(copy)
+
+        self.folder.save(entry, write)
 
     def _model_state(self) -> dict[str, Any]:
         """The model's state; names do not show whether parts of it are compiled."""
@@ -273,7 +298,7 @@ class Checkpointer:
         )
 
     def _choose_together(self) -> Path | None:
-        """The file to resume from, chosen by rank 0 for all ranks; its error is raised on all."""
+        """The file to resume from, chosen and checked by rank 0 for all ranks; its error is raised on all."""
         choice: tuple[str, str] = ("", "")
         if comm.is_main_process():
             try:

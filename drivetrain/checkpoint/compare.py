@@ -61,11 +61,12 @@ class StateDifference:
 def compare_state(expected: Mapping[str, Any], saved: Mapping[str, Any]) -> StateDifference:
     """Compare a model's state dict with saved tensors, by name and shape.
 
-    A missing ``num_batches_tracked`` counts as fitting, as in PyTorch: files from before it existed lack it.
-    Parameters that get their shape at the first forward pass fit anything.
+    A ``num_batches_tracked`` that only one of them has counts as fitting, as in PyTorch: files from before it existed
+    lack it, and so do batch norms with fixed statistics. Parameters that get their shape at the first forward pass fit
+    anything.
     """
     missing = [name for name in expected if name not in saved and not name.endswith("num_batches_tracked")]
-    unexpected = [name for name in saved if name not in expected]
+    unexpected = [name for name in saved if name not in expected and not name.endswith("num_batches_tracked")]
     both = [name for name in expected if name in saved]
     shapes = []
     for name in both:

@@ -20,7 +20,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from drivetrain.checkpoint.files import (
     FileLayer,
@@ -30,7 +30,7 @@ from drivetrain.checkpoint.files import (
     clean_leftovers,
     file_digest,
 )
-from drivetrain.checkpoint.formats import check_whole, read_checkpoint
+from drivetrain.checkpoint.formats import check_whole, map_checkpoint
 from drivetrain.checkpoint.manifest import MANIFEST_NAME, Entry, Manifest
 from drivetrain.errors import CheckpointError, CorruptCheckpointError, OutputError
 
@@ -52,6 +52,7 @@ class CheckpointFolder:
     def __init__(self, path: str | Path, layer: FileLayer | None = None) -> None:
         self.path = Path(path)
         self.layer = layer or FileLayer()
+        self._known: tuple[_Stamp, Manifest] | None = None  # the manifest, as long as its file is the same
 
     # ---- writing
 
@@ -135,8 +136,8 @@ class CheckpointFolder:
         try:
             self.layer.replace(self.path / file, target)
         except OSError as error:
-            return f"cannot be renamed: {error.strerror or error}"
-        return f"now {target.name}"
+            return f"cannot be set aside: {error.strerror or error}"
+        return f"set aside as {target.name}"
 
     # ---- reading
 
@@ -151,11 +152,14 @@ class CheckpointFolder:
         """
         path = self.path / MANIFEST_NAME
         try:
-            if not path.exists():
-                return Manifest()
-            if path.stat().st_size > _LARGEST_MANIFEST:
-                raise CorruptCheckpointError(f"{path} is larger than any manifest")
-            return Manifest.parse(path.read_bytes(), str(path))
+            stamp = _stamp(path)
+            if self._known is None or self._known[0] != stamp:
+                if stamp.size > _LARGEST_MANIFEST:
+                    raise CorruptCheckpointError(f"{path} is larger than any manifest")
+                self._known = stamp, Manifest.parse(path.read_bytes(), str(path))
+            return self._known[1]
+        except FileNotFoundError:
+            return Manifest()
         except OSError as error:
             raise CheckpointError(f"{path} cannot be read ({error.strerror or error})") from error
         except CorruptCheckpointError as error:
@@ -188,11 +192,10 @@ class CheckpointFolder:
 
     def candidates(self) -> Iterator[str]:
         """File names that exist, in the order in which a resume tries them."""
-        present = self.files()
-        entries = self.manifest().entries
-        newest_first = list(reversed(entries))
+        present = dict.fromkeys(self.files())
+        newest_first = list(reversed(self.manifest().entries))
         newest_first.sort(key=_age)
-        listed = [e.file for e in newest_first]
+        listed = dict.fromkeys(e.file for e in newest_first)
         unlisted = sorted((f for f in present if f not in listed), key=lambda f: -(iteration_of_name(f) or -1))
         return (name for name in dict.fromkeys((self.pointer(), *listed, *unlisted)) if name in present)
 
@@ -204,16 +207,20 @@ class CheckpointFolder:
         return sorted(traces - {""})
 
     def verify(self, file: str) -> None:
-        """Check that a file is what was saved: by its digest, or by reading it where the manifest has none.
+        """Check that a file is what was saved, by its digest where the manifest has one, and that it can be read.
 
         Raises:
-            CorruptCheckpointError: it is not.
-            CheckpointError: it cannot be read, or holds objects that could run code.
+            CorruptCheckpointError: it is not; or it has the digest, but holds what no training saves.
+            CheckpointError: the system cannot read it, or it is not listed and holds objects that could run code.
         """
-        if digests := self.digests(file):
-            check_whole(self.path / file, digests)
-        else:
-            read_checkpoint(self.path / file)
+        path, digests = self.path / file, self.digests(file)
+        check_whole(path, digests)
+        try:
+            map_checkpoint(path)
+        except CheckpointError as error:
+            if digests and not isinstance(error, CorruptCheckpointError):
+                raise CorruptCheckpointError(f"{error}; it was exchanged together with its digest") from error
+            raise
 
     def digests(self, file: str) -> list[str]:
         """The digests that the manifest accepts for a file (two while it is being replaced)."""
@@ -228,6 +235,7 @@ class CheckpointFolder:
 
     def _write_manifest(self, manifest: Manifest) -> None:
         self._write_text(MANIFEST_NAME, manifest.to_text())
+        self._known = _stamp(self.path / MANIFEST_NAME), manifest
 
     def _write_text(self, name: str, text: str) -> None:
         atomic_write(self.path / name, lambda stream: stream.write(text.encode()), layer=self.layer)
@@ -239,7 +247,7 @@ class CheckpointFolder:
             path = self.path / name
             try:
                 check_whole(path)
-                iteration = read_checkpoint(path).get("iteration")
+                iteration = map_checkpoint(path).get("iteration")
                 entry = Entry(name, path.stat().st_size, file_digest(path))
             except (CheckpointError, OSError) as error:
                 _logger.warning("left out of the manifest: %s", error)
@@ -251,6 +259,19 @@ class CheckpointFolder:
         return Manifest(
             tuple(replace(e, roles=(*roles.get(e.file, ()), *(("last",) if e.file == last else ()))) for e in entries)
         )
+
+
+class _Stamp(NamedTuple):
+    """What is another one when a file was replaced or written to."""
+
+    number: int
+    modified: int
+    size: int
+
+
+def _stamp(path: Path) -> _Stamp:
+    status = path.stat()
+    return _Stamp(status.st_ino, status.st_mtime_ns, status.st_size)
 
 
 def iteration_of_name(file: str) -> int | None:

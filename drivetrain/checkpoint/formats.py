@@ -11,7 +11,7 @@ import re
 import warnings
 import zipfile
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,18 @@ import numpy as np
 import torch
 
 from drivetrain.checkpoint.files import file_digest
+from drivetrain.checkpoint.snapshot import HostCopies
 from drivetrain.errors import CheckpointError, CorruptCheckpointError
 
-__all__ = ["check_whole", "checkpoint_writer", "model_state", "read_checkpoint", "storable"]
+__all__ = [
+    "check_whole",
+    "checkpoint_writer",
+    "map_checkpoint",
+    "model_state",
+    "read_checkpoint",
+    "storable",
+    "without_root",
+]
 
 _TENSORS = (torch.Tensor, torch.nn.Parameter)
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.Size, torch.dtype, torch.device)
@@ -63,24 +72,21 @@ def storable(value: Any, key: str) -> Any:
     )
 
 
-def checkpoint_writer(data: dict[str, Any], copy: Callable[[Any], Any] | None = None) -> Callable[[Any], None]:
+def checkpoint_writer(data: dict[str, Any]) -> Callable[[Any], None]:
     """A function that writes ``data`` to a file object, for `atomic_write`. Checks all of it beforehand.
 
     Args:
         data: the content of a checkpoint.
-        copy: copies what is to be written now, so that it may be written later.
 
     Raises:
         CheckpointError: a value could not be loaded again; see `storable`.
     """
     checked = {key: storable(value, key) for key, value in data.items()}
-    if copy is not None:
-        checked = copy(checked)
     return lambda stream: torch.save(checked, stream)
 
 
-def check_whole(path: Path, digests: Iterable[str] = ()) -> None:
-    """Check that a file is what was saved.
+def check_whole(path: str | Path, digests: Iterable[str] = ()) -> None:
+    """Check that a file is what was saved; reads all of it.
 
     Args:
         path: the file.
@@ -89,8 +95,13 @@ def check_whole(path: Path, digests: Iterable[str] = ()) -> None:
 
     Raises:
         CorruptCheckpointError: it is not, or unpacks to more than its own size.
-        CheckpointError: it is missing or not a file, or the system cannot read it.
+        CheckpointError: it is missing, not a file or of a kind that is not read, or the system cannot read it.
     """
+    if "://" in str(path):
+        raise CheckpointError(f"{path} is an address, and nothing is downloaded: fetch the file and give its path")
+    path = Path(path)
+    if path.suffix.lower() == ".pkl":
+        raise CheckpointError(f"{path} is a pickle, which can run code when loaded: convert it to .pth or .safetensors")
     try:
         size = path.stat().st_size
         if not path.is_file():
@@ -119,13 +130,18 @@ def read_checkpoint(path: str | Path, digests: Iterable[str] = ()) -> dict[str, 
         CheckpointError: missing, not a file, of a kind that is not read, or holding objects that could run
             code.
     """
-    text = str(path)
-    if "://" in text:
-        raise CheckpointError(f"{text} is an address, and nothing is downloaded: fetch the file and give its path")
-    path = Path(path)
-    if path.suffix.lower() == ".pkl":
-        raise CheckpointError(f"{path} is a pickle, which can run code when loaded: convert it to .pth or .safetensors")
     check_whole(path, digests)
+    data: dict[str, Any] = HostCopies().copy(map_checkpoint(path))
+    return data
+
+
+def map_checkpoint(path: str | Path) -> dict[str, Any]:
+    """As `read_checkpoint`, of a file that was just checked, without bringing its tensors into memory where possible.
+
+    They lie in the file then, mapped, and go with it: should somebody cut it short, even after they were changed here,
+    a look at them ends the process. So they are to be copied, and let go.
+    """
+    path = Path(path)
     if path.suffix.lower() == ".safetensors":
         return {"model": _read_safetensors(path)}
     data = _read_torch(path)
@@ -158,9 +174,31 @@ def model_state(data: Mapping[str, Any], source: str) -> OrderedDict[str, torch.
     def clean(name: str) -> str:
         return name.removeprefix(prefix).replace("._orig_mod.", ".")
 
-    result = OrderedDict((clean(name), value) for name, value in state.items())
-    versions = getattr(state, "_metadata", {})  # the modules' versions, by which they convert old states
-    result._metadata = {clean(f"{name}.")[:-1]: value for name, value in versions.items()}  # type: ignore[attr-defined]
+    return _renamed(state, clean)
+
+
+def without_root(state: OrderedDict[str, torch.Tensor], own: Container[str]) -> OrderedDict[str, torch.Tensor]:
+    """A model's tensors under the names that it has itself, where they are those of a module that holds it.
+
+    Args:
+        state: what `model_state` returned.
+        own: the names of the model's tensors.
+
+    Returns:
+        ``state``, without the prefix ``model.`` if all its names have it and the model knows some of them only without.
+    """
+    if any(name in own or not name.startswith("model.") for name in state):
+        return state
+    if not any(name.removeprefix("model.") in own for name in state):
+        return state
+    return _renamed(state, lambda name: name.removeprefix("model."))
+
+
+def _renamed(state: Mapping[str, torch.Tensor], rename: Callable[[str], str]) -> OrderedDict[str, torch.Tensor]:
+    """A state under other names, with the modules' versions, by which they convert old states."""
+    result = OrderedDict((rename(name), value) for name, value in state.items())
+    versions = getattr(state, "_metadata", {})
+    result._metadata = {rename(f"{name}.")[:-1]: value for name, value in versions.items()}  # type: ignore[attr-defined]
     return result
 
 
@@ -189,7 +227,7 @@ def _read_torch(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks on foreign pickle protocols; the outcome is what counts
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=_can_be_mapped(path))
     except MemoryError:
         raise
     except Exception as error:  # torch.load has no error type of its own: anything from KeyError to RuntimeError
@@ -204,6 +242,14 @@ def _read_torch(path: Path) -> Any:
         raise CorruptCheckpointError(
             f"{path} is not a checkpoint, or is truncated or damaged ({type(error).__name__}: {_short(text)})"
         ) from error
+
+
+def _can_be_mapped(path: Path) -> bool:
+    """Whether a file is an archive whose records are stored as they are."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return all(record.compress_type == zipfile.ZIP_STORED for record in archive.infolist())
 
 
 def _check_values(data: Any, path: Path) -> None:

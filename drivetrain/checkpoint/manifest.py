@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 from drivetrain.checkpoint.files import check_file_name
@@ -54,8 +57,13 @@ class Entry:
     extra: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def parse(cls, data: Any, source: str) -> Entry:
+    def parse(cls, data: Any, source: str, shared: Mapping[str, Any] = MappingProxyType({})) -> Entry:
         """Check and take over one element of the JSON list.
+
+        Args:
+            data: the element.
+            source: where it comes from, for messages.
+            shared: checked values of what it lacks.
 
         Raises:
             CorruptCheckpointError: a field is missing or of another type, or the file name leads out of the folder.
@@ -66,8 +74,7 @@ class Entry:
             check_file_name(data.get("file"), source)
         except CheckpointError as error:
             raise CorruptCheckpointError(str(error)) from None
-        known = {f.name for f in fields(cls)} - {"extra"}
-        values = {key: value for key, value in data.items() if key in known}
+        values = {key: value for key, value in data.items() if key in _VALID}
         for name in ("roles", "class_names"):
             if name in values and _is_texts(values[name]):
                 values[name] = tuple(values[name])
@@ -78,15 +85,21 @@ class Entry:
         for name, value in values.items():
             if not _VALID[name](value):
                 raise CorruptCheckpointError(f"{source} has the value {value!r:.80} for {name!r} of {data['file']!r}")
-        return cls(**values, extra={key: value for key, value in data.items() if key not in known})
+        return cls(**{**shared, **values}, extra={key: value for key, value in data.items() if key not in _VALID})
 
-    def as_json(self) -> dict[str, Any]:
-        """The JSON object; NaN is written as null, since JSON has none."""
-        data: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extra"}
+    @cached_property
+    def text(self) -> str:
+        """The JSON object on one line, without class names; NaN is written as null, since JSON has none."""
+        data: dict[str, Any] = {name: getattr(self, name) for name in _VALID if name != "class_names"}
         data["metric"] = {k: v if math.isfinite(v) else None for k, v in self.metric.items()}
         if not self.pending:
             del data["pending"]
-        return {**data, **self.extra}
+        return json.dumps({**data, **self.extra})
+
+    def without(self, roles: Collection[str]) -> Entry:
+        """Without some roles."""
+        left = tuple(role for role in self.roles if role not in roles)
+        return self if left == self.roles else replace(self, roles=left)
 
 
 @dataclass(frozen=True)
@@ -111,13 +124,23 @@ class Manifest:
             raise CorruptCheckpointError(f"{source} has no list 'checkpoints'")
         if len(data["checkpoints"]) > _MOST_ENTRIES:
             raise CorruptCheckpointError(f"{source} lists more than {_MOST_ENTRIES} checkpoints")
-        entries = tuple(Entry.parse(item, source) for item in data["checkpoints"])
-        return cls(entries, {k: v for k, v in data.items() if k not in ("checkpoints", "version")})
+        names = data.get("class_names", ())
+        if not _is_texts(names):
+            raise CorruptCheckpointError(f"{source} has the value {names!r:.80} for 'class_names'")
+        shared = {"class_names": tuple(names)}
+        entries = tuple(Entry.parse(item, source, shared) for item in data["checkpoints"])
+        return cls(entries, {k: v for k, v in data.items() if k not in ("checkpoints", "class_names", "version")})
 
     def to_text(self) -> str:
-        """The JSON text, readable, with a newline at the end."""
-        entries = [entry.as_json() for entry in self.entries]
-        return json.dumps({"version": _VERSION, "checkpoints": entries, **self.extra}, indent=1) + "\n"
+        """The JSON text with a newline at the end: a line for each checkpoint, and the class names that they share."""
+        names = self.entries[-1].class_names if self.entries else ()
+        entries = ",\n".join(
+            e.text if e.class_names == names else f'{e.text[:-1]}, "class_names": {json.dumps(e.class_names)}}}'
+            for e in self.entries
+        )
+        others = {"class_names": names, **self.extra}.items()
+        more = "".join(f",\n{json.dumps(key)}: {json.dumps(value)}" for key, value in others)
+        return f'{{"version": {_VERSION},\n"checkpoints": [\n{entries}\n]{more}}}\n'
 
     def find(self, file: str) -> list[Entry]:
         """The entries for a file: one, or the old and the pending one while it is being replaced."""
@@ -138,11 +161,7 @@ class Manifest:
         """
         inherited = [role for old in self.find(entry.file) for role in old.roles if role not in entry.roles]
         roles = (*entry.roles, *dict.fromkeys(inherited))
-        kept = (
-            replace(old, roles=tuple(r for r in old.roles if r not in roles))
-            for old in self.entries
-            if old.file != entry.file
-        )
+        kept = (old.without(roles) for old in self.entries if old.file != entry.file)
         return replace(self, entries=(*kept, replace(entry, roles=roles, pending=False)))
 
     def without(self, files: set[str]) -> Manifest:

@@ -14,17 +14,20 @@ from drivetrain.errors import UserInputError
 __all__ = ["PeriodicCheckpointer", "save_beside_training"]
 
 
-def save_beside_training(checkpointer: Any, name: str, done: Callable[[Exception | None], None], **extra: Any) -> None:
+def save_beside_training(
+    checkpointer: Any, name: str, done: Callable[[Exception | None], None], *, overlap: bool = False, **extra: Any
+) -> None:
     """Save in the background, unless ``save`` is the user's own, which may count on the file when it returns.
 
     Args:
         checkpointer: a `Checkpointer`, or anything with ``save(name, **extra)``.
         name: the file's name without ``.pth``.
         done: called when the file is on the disk, with None, or with the error, perhaps in another thread.
+        overlap: as for `Checkpointer.save_in_background`.
         extra: for ``save``.
     """
     if getattr(checkpointer.save, "__func__", None) is Checkpointer.save:
-        checkpointer.save_in_background(name, done=done, **extra)
+        checkpointer.save_in_background(name, done=done, overlap=overlap, **extra)
         return
     try:
         checkpointer.save(name, **extra)
@@ -37,8 +40,8 @@ def save_beside_training(checkpointer: Any, name: str, done: Callable[[Exception
 class PeriodicCheckpointer:
     """Saves ``model_0004999`` and the like each ``period`` iterations, and ``model_final`` at the end.
 
-    The periodic ones are written in the background while the training goes on; the final one is on the disk when
-    `step` returns.
+    The periodic ones are copied and written beside the training (see `Checkpointer.save_in_background`, ``overlap``);
+    the final one is on the disk when `step` returns.
 
     Args:
         checkpointer: what saves.
@@ -85,7 +88,7 @@ class PeriodicCheckpointer:
         extra = {"iteration": iteration, **kwargs}
         if self.period and (iteration + 1) % self.period == 0:
             name = f"{self.file_prefix}_{iteration:07d}"
-            save_beside_training(self.checkpointer, name, partial(self._saved, iteration), **extra)
+            save_beside_training(self.checkpointer, name, partial(self._saved, iteration), overlap=True, **extra)
         if self.max_iter is not None and iteration >= self.max_iter - 1:
             self.save(f"{self.file_prefix}_final", **extra)
 

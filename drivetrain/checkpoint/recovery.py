@@ -15,12 +15,12 @@ _logger = logging.getLogger(__name__)
 def newest_whole(folder: CheckpointFolder, *, may_rename: bool) -> str:
     """The newest checkpoint of a folder that is whole.
 
-    Damaged files before it are set aside (renamed to ``*.corrupt``), with a message that says how many
-    iterations are lost.
+    Files before it that are damaged, or hold what no training saves, are set aside (renamed to ``*.corrupt``), with a
+    message that says how many iterations are lost. Where none can be used, all stay.
 
     Args:
         folder: where to look.
-        may_rename: whether damaged files are renamed, or only passed over.
+        may_rename: whether files are renamed, or only passed over.
 
     Returns:
         The file's name, or ``""`` where there never was a checkpoint.
@@ -28,22 +28,17 @@ def newest_whole(folder: CheckpointFolder, *, may_rename: bool) -> str:
     Raises:
         CheckpointError: there were checkpoints, but none can be used.
     """
-    passed: list[str] = []
-    newest: int | None = None
+    passed: dict[str, CheckpointError] = {}
     for name in list(folder.candidates()):
-        iteration = folder.iteration(name)
         problem = _problem(folder, name)
         if problem is None:
             if passed:
-                lost = "" if newest is None or iteration is None else f": {newest - iteration} iterations are lost"
-                _logger.warning("Falling back from %s to %s%s", ", ".join(passed), name, lost)
+                _fall_back(folder, passed, name, may_rename)
             else:
-                _tell_if_behind(folder, name, iteration)
+                _tell_if_behind(folder, name)
             return name
-        aside = may_rename and isinstance(problem, CorruptCheckpointError)
-        _logger.error("Passed over %s%s: %s", name, f" ({folder.set_aside(name)})" if aside else "", problem)
-        newest = iteration if newest is None else newest
-        passed.append(name)
+        _logger.error("Passed over %s: %s", name, problem)
+        passed[name] = problem
     if traces := folder.was_used():
         raise CheckpointError(
             f"{folder.path} had checkpoints ({', '.join(traces[:5])}), but none of them can be used: restore one, "
@@ -61,9 +56,18 @@ def _problem(folder: CheckpointFolder, name: str) -> CheckpointError | None:
     return None
 
 
-def _tell_if_behind(folder: CheckpointFolder, name: str, iteration: int | None) -> None:
+def _fall_back(folder: CheckpointFolder, passed: dict[str, CheckpointError], name: str, may_rename: bool) -> None:
+    """Set damaged files aside, now that another one could be read, and say what is lost."""
+    newest, iteration = folder.iteration(next(iter(passed))), folder.iteration(name)
+    lost = "" if newest is None or iteration is None else f": {newest - iteration} iterations are lost"
+    damaged = [file for file, problem in passed.items() if isinstance(problem, CorruptCheckpointError)]
+    told = "".join(f"; {file} {folder.set_aside(file)}" for file in damaged if may_rename)
+    _logger.warning("Falling back from %s to %s%s%s", ", ".join(passed), name, lost, told)
+
+
+def _tell_if_behind(folder: CheckpointFolder, name: str) -> None:
     """Say that ``last_checkpoint`` names an older file than the newest one: by hand, or by damage to it."""
-    last = folder.manifest().role("last")
+    last, iteration = folder.manifest().role("last"), folder.iteration(name)
     if last is None or last.file not in folder.files() or None in (iteration, last.iteration):
         return
     if (behind := (last.iteration or 0) - (iteration or 0)) > 0:

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from drivetrain.checkpoint.compare import compare_state
-from drivetrain.checkpoint.formats import model_state
+from drivetrain.checkpoint.formats import model_state, without_root
+from drivetrain.checkpoint.snapshot import HostCopies
 from drivetrain.errors import CheckpointError, IncompatibleWeightsError
 
 __all__ = ["restore"]
@@ -21,7 +22,7 @@ _logger = logging.getLogger(__name__)
 
 
 def restore(model: nn.Module, objects: Mapping[str, Any], data: dict[str, Any], source: str) -> dict[str, Any]:
-    """Restore a model and objects from what `read_checkpoint` returned.
+    """Restore a model and objects from what `map_checkpoint` returned.
 
     The weights are compared with the model before anything is changed. If a later step fails, the model and
     all objects get their former states back.
@@ -30,7 +31,7 @@ def restore(model: nn.Module, objects: Mapping[str, Any], data: dict[str, Any], 
         model: takes ``data["model"]``, or ``data`` itself if it is bare weights.
         objects: key -> object with ``state_dict`` and ``load_state_dict``; one whose key ``data`` lacks is
             left as it is, with a warning.
-        data: the content of a checkpoint.
+        data: the content of a checkpoint, which may lie in a mapped file: nothing keeps its tensors.
         source: where it comes from, for messages.
 
     Returns:
@@ -40,11 +41,13 @@ def restore(model: nn.Module, objects: Mapping[str, Any], data: dict[str, Any], 
         IncompatibleWeightsError: the weights are for another model.
         CheckpointError: there are no weights in it, or an object cannot take its state.
     """
-    saved = model_state(data, source)
+    weights = next(({key} for key in ("model", "state_dict") if isinstance(data.get(key), Mapping)), set(data))
+    others = HostCopies().copy({key: value for key, value in data.items() if key not in weights})
     expected = model.state_dict()
     own_names = {name.replace("_orig_mod.", ""): name for name in expected}
+    saved = without_root(model_state(data, source), own_names)
     compare_state({clean: expected[name] for clean, name in own_names.items()}, saved).raise_if_any(source)
-    present = {key: obj for key, obj in objects.items() if key in data}
+    present = {key: obj for key, obj in objects.items() if key in others}
     for key in objects:
         if key not in present:
             _logger.warning("%s holds no state of %r: it starts fresh", source, key)
@@ -52,28 +55,35 @@ def restore(model: nn.Module, objects: Mapping[str, Any], data: dict[str, Any], 
     try:
         _load_model(model, saved, own_names, source)
         for key, obj in present.items():
-            obj.load_state_dict(data[key])
+            obj.load_state_dict(others[key])
     except Exception as error:
         _undo(model, present, before)
         if isinstance(error, CheckpointError):
             raise
         what = " and ".join(["the model", *present])
         raise CheckpointError(f"{source} cannot be restored into {what}: {type(error).__name__}: {error}") from error
-    weights = next(({key} for key in ("model", "state_dict") if isinstance(data.get(key), Mapping)), set(data))
-    return {key: value for key, value in data.items() if key not in weights and key not in present}
+    return {key: value for key, value in others.items() if key not in present}
 
 
 def _load_model(
     model: nn.Module, saved: OrderedDict[str, torch.Tensor], own_names: dict[str, str], source: str
 ) -> None:
     """Load a state that was compared before; what PyTorch still objects to is an error of the weights."""
-    state = OrderedDict((own_names[clean], value) for clean, value in saved.items())
+    # Modules may keep the tensors of their extra state, and all of them do that on request.
+    kept = (lambda name: True) if torch.__future__.get_swap_module_params_on_conversion() else _is_extra
+    copies = HostCopies().copy({name: value for name, value in saved.items() if kept(name)})
+    known = [name for name in saved if name in own_names]  # but for what a frozen batch norm does not count
+    state = OrderedDict((own_names[name], copies.get(name, saved[name])) for name in known)
     if versions := getattr(saved, "_metadata", None):
         state._metadata = versions  # type: ignore[attr-defined]
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
         raise IncompatibleWeightsError(f"the weights in {source} are not for this model: {error}") from error
+
+
+def _is_extra(name: str) -> bool:
+    return name.endswith("_extra_state")
 
 
 def _snapshot(model: nn.Module, objects: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,13 +28,14 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerSpec
+from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerSpec, WorkerState
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.rendezvous.api import RendezvousHandler, RendezvousInfo, RendezvousStoreInfo
 
 from drivetrain.engine._failure import failure
-from drivetrain.engine._worker import WorkerPlan, run_worker
+from drivetrain.engine._worker import WorkerPlan, returned, run_worker
+from drivetrain.engine.hooks.startup import before_startup
 from drivetrain.errors import LaunchError, TrainingError, UserInputError
 
 __all__ = ["run_processes", "tcp_store"]
@@ -44,6 +45,8 @@ _logger = logging.getLogger(__name__)
 
 _RESUMABLE = 75  # the exit code of a process that saved to be resumed
 _FINAL = (2, _RESUMABLE)  # those after which nothing is started again; 2 is bad input
+_SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP", "SIGQUIT")
+_SIGNALS_VARIABLE = "TORCHELASTIC_SIGNALS_TO_HANDLE"
 _GRACE = 3.0  # seconds for the others to end by themselves when one has failed
 
 
@@ -86,9 +89,9 @@ def run_processes(
         result = _run(agent, meeting)
         if result.is_failed():
             raise failure(Path(folder), meeting.attempt, meeting.exit_codes())
-        value = result.return_values.get(0)
-        # written by rank 0, a process of this launch, over a pipe that nobody else has
-        return None if value is None else pickle.loads(value)  # noqa: S301
+        value = meeting.returned()
+        # written by rank 0, a process of this launch, into the launch's private folder
+        return pickle.loads(value) if value else None  # noqa: S301
 
 
 def _run(agent: LocalElasticAgent, meeting: _Meeting) -> RunResult:
@@ -114,14 +117,33 @@ def _run(agent: LocalElasticAgent, meeting: _Meeting) -> RunResult:
 
 
 class _Agent(LocalElasticAgent):
-    """The agent of torch, except that it does not wait half a minute for processes that one failed process holds up."""
+    """The agent of torch, with other manners when processes fail or are to end.
+
+    It does not wait half a minute for processes that one failed process holds up; processes whose function has returned
+    have not failed, whatever comes of them then; and Ctrl-C, which a terminal sends to all processes, is not sent to
+    them once more, which would mean not to save: they have some seconds to end by themselves, then get SIGTERM.
+    """
 
     meeting: _Meeting
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
-        self.meeting.end_all_if_one_failed()
+        if self.meeting.returned() is None:
+            self.meeting.end_all_if_one_failed()
         result: RunResult = super()._monitor_workers(worker_group)
-        return result
+        if not result.is_failed() or self.meeting.returned() is None:
+            return result
+        _logger.warning(
+            "Every process has finished its work; what went wrong when they ended, after it, changes nothing (exit "
+            "codes %s)",
+            ", ".join(map(str, self.meeting.exit_codes().values())),
+        )
+        return RunResult(WorkerState.SUCCEEDED, return_values={w.global_rank: None for w in worker_group.workers})
+
+    def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: int = 30) -> None:
+        if death_sig == signal.SIGINT:
+            self.meeting.wait_for_end()
+            death_sig = signal.SIGTERM
+        super()._shutdown(death_sig, timeout)
 
 
 class _Meeting(RendezvousHandler):
@@ -184,6 +206,14 @@ class _Meeting(RendezvousHandler):
         processes = self._workers().items()
         return {rank: ended if process.pid in self._ended else process.exitcode for rank, process in processes}
 
+    def returned(self) -> bytes | None:
+        """What the function returned on rank 0, pickled, if all workers of this machine are through with it.
+
+        ``b""`` if rank 0 is elsewhere, None while they are at work.
+        """
+        ranks = sorted(w.global_rank for w in self.agent.get_worker_group().workers) if self.agent else []
+        return returned(self._folder, self.attempt, ranks) if ranks else None
+
     def end_all_if_one_failed(self) -> None:
         """Give the others some seconds to fail by themselves, which leaves their reports, then end them for good.
 
@@ -192,14 +222,18 @@ class _Meeting(RendezvousHandler):
         workers = self._workers().values()
         if not any(process.exitcode for process in workers):
             return
-        end = time.monotonic() + _GRACE
-        for process in workers:
-            process.join(max(0.0, end - time.monotonic()))
+        self.wait_for_end()
         for process in workers:
             if process.exitcode is None and process.pid is not None:
                 self._ended.add(process.pid)
                 process.kill()
                 process.join(_GRACE)
+
+    def wait_for_end(self) -> None:
+        """Wait some seconds for this machine's processes to end."""
+        end = time.monotonic() + _GRACE
+        for process in self._workers().values():
+            process.join(max(0.0, end - time.monotonic()))
 
     def _workers(self) -> dict[int, BaseProcess]:
         workers = self.agent.get_worker_group().workers if self.agent else []
@@ -294,17 +328,25 @@ def _is_loopback(host: str) -> bool:
 
 @contextlib.contextmanager
 def _signal_handlers_kept() -> Iterator[None]:
-    """Put back the signal handlers that the agent replaces."""
+    """Put back the signal handlers that the agent replaces.
+
+    It passes on SIGUSR1 as well, by which clusters announce an end, unless that means something else here.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = [n for n in (getattr(signal, s, None) for s in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")) if n]
-    before = {number: signal.getsignal(number) for number in numbers}
+    numbers = {name: number for name in _SIGNALS if (number := getattr(signal, name, None)) is not None}
+    before = {name: signal.getsignal(number) for name, number in numbers.items()}
+    handled = [name for name in numbers if name != "SIGUSR1" or before_startup(before[name]) == signal.SIG_DFL]
+    listed = os.environ.get(_SIGNALS_VARIABLE)
+    os.environ[_SIGNALS_VARIABLE] = ",".join(handled) if listed is None else listed
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        for name, handler in before.items():
+            signal.signal(numbers[name], handler if handler is not None else signal.SIG_DFL)
+        if listed is None:
+            del os.environ[_SIGNALS_VARIABLE]
 
 
 @contextlib.contextmanager

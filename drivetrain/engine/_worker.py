@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import pickle
 import socket
+import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -19,9 +21,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from drivetrain.checkpoint.background import wait_for_saves
 from drivetrain.runtime import comm
 
-__all__ = ["WorkerPlan", "run_worker"]
+__all__ = ["WorkerPlan", "returned", "run_worker"]
 
 _logger = logging.getLogger(__name__)
 
@@ -31,7 +34,7 @@ class WorkerPlan:
     """What a started process has to know.
 
     Attributes:
-        folder: the launch's private folder on this machine; has ``attempt``, and gets error reports.
+        folder: the launch's private folder on this machine; has ``attempt``, and gets results and error reports.
         address: where the machines meet; None on one machine, whose processes meet at a file in the folder.
         loopback: whether all processes are on this machine.
         gpus: whether each process takes a GPU.
@@ -47,28 +50,58 @@ class WorkerPlan:
     timeout: timedelta
 
 
-def run_worker(plan: WorkerPlan, main_func: Callable[..., Any], args: tuple[Any, ...]) -> bytes | None:
-    """Join the others, run the function, and on failure leave a report for the launching process.
+def run_worker(plan: WorkerPlan, main_func: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    """Join the others, run the function, and leave a result or an error report for the launching process.
 
-    Returns:
-        The pickled return value on rank 0 (None if it cannot be pickled), None elsewhere.
+    The result is there before the interpreter ends, whose end may go wrong: threads of gloo, and libraries that
+    register something to be done then, are known to abort a process that has finished its work.
     """
     rank = int(os.environ["RANK"])
     attempt = (Path(plan.folder) / "attempt").read_text()
     _end_with_parent()
+    result = None
     try:
         _join(plan, rank, attempt)
         result = main_func(*args)
         dist.destroy_process_group()
     except SystemExit as error:
-        if error.code in (None, 0):
-            return None
-        _report(plan, rank, attempt, error)
-        raise
+        if error.code not in (None, 0):
+            _report(plan, rank, attempt, error)
+            raise
     except Exception as error:
         _report(plan, rank, attempt, error)
         raise
-    return _encode(result) if rank == 0 else None
+    wait_for_saves()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # a console that is gone
+            stream.flush()
+    _leave(_result_file(plan.folder, attempt, rank), _encode(result) if rank == 0 else b"")
+
+
+def returned(folder: str | Path, attempt: int, ranks: Iterable[int]) -> bytes | None:
+    """What ranks of this machine left when their function had returned.
+
+    Args:
+        folder: the launch's private folder.
+        attempt: the attempt.
+        ranks: their global ranks.
+
+    Returns:
+        The pickled value if rank 0 is among them, else ``b""``; None while one of them has not returned.
+    """
+    files = [_result_file(folder, attempt, rank) for rank in ranks]
+    return b"".join(file.read_bytes() for file in files) if all(file.exists() for file in files) else None
+
+
+def _result_file(folder: str | Path, attempt: int | str, rank: int) -> Path:
+    return Path(folder) / f"result-{attempt}-{rank}"
+
+
+def _leave(path: Path, content: bytes) -> None:
+    """Write a file that is whole when it has its name."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_bytes(content)
+    temporary.rename(path)
 
 
 def _join(plan: WorkerPlan, rank: int, attempt: str) -> None:
@@ -107,13 +140,10 @@ def _report(plan: WorkerPlan, rank: int, attempt: str, error: BaseException) -> 
         "traceback": "".join(traceback.format_exception(error)),
         "exit_code": error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else None,
     }
-    path = Path(plan.folder) / f"error-{attempt}-{rank}.json"
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(data))
-    temporary.rename(path)
+    _leave(Path(plan.folder) / f"error-{attempt}-{rank}.json", json.dumps(data).encode())
 
 
-def _encode(result: Any) -> bytes | None:
+def _encode(result: Any) -> bytes:
     """The return value for the launching process; what cannot be sent must not fail a training that is over."""
     try:
         return pickle.dumps(result)
@@ -123,7 +153,7 @@ def _encode(result: Any) -> bytes | None:
             type(result).__name__,
             error,
         )
-        return None
+        return pickle.dumps(None)
 
 
 def _end_with_parent() -> None:

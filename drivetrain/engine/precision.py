@@ -10,7 +10,9 @@ import torch
 
 from drivetrain.errors import TrainingError
 
-__all__ = ["BFloat16", "Float16", "NonFiniteCheck", "Precision", "build_precision", "device_of"]
+__all__ = ["BFloat16", "Float16", "Precision", "build_precision", "device_of"]
+
+_NOTHING = nullcontext()  # may be entered again and again; making one takes longer than entering it
 
 
 class Precision:
@@ -26,7 +28,7 @@ class Precision:
 
     def context(self) -> AbstractContextManager[Any]:
         """The context in which the model's forward runs."""
-        return nullcontext()
+        return _NOTHING
 
     def backward(self, total: torch.Tensor, seed: torch.Tensor | None = None) -> None:
         """Run backward from the total loss (scalar), starting with gradient ``seed`` (default 1)."""
@@ -148,31 +150,3 @@ def device_of(model: torch.nn.Module) -> torch.device:
     """The device of a model's first parameter; the CPU for a model without any."""
     parameter = next(model.parameters(), None)
     return torch.device("cpu") if parameter is None else parameter.device
-
-
-class NonFiniteCheck:
-    """Says whether gradients have an infinite or NaN element; it keeps what the check needs from step to step.
-
-    The check is that of ``torch.amp.GradScaler``: one pass and, on a GPU, one kernel for all gradients.
-    """
-
-    def __init__(self) -> None:
-        self._kept: dict[torch.device, tuple[torch.Tensor, torch.Tensor]] = {}
-
-    def __call__(self, grads: list[torch.Tensor]) -> torch.Tensor | None:
-        """A one-element tensor on the gradients' device, above 0 if any is not finite; None without gradients.
-
-        It is overwritten by the next call.
-        """
-        if not grads:
-            return None
-        device = grads[0].device
-        if device not in self._kept:
-            self._kept[device] = torch.zeros((), device=device), torch.ones((), device=device)
-        found, one = self._kept[device]
-        try:
-            torch._amp_foreach_non_finite_check_and_unscale_(grads, found.zero_(), one)
-        except (RuntimeError, NotImplementedError):  # sparse, on several devices, or on one that lacks it
-            values = (g.coalesce().values() if g.is_sparse else g for g in grads)
-            return torch.stack([(~torch.isfinite(v).all()).float().to(device) for v in values]).amax()
-        return found

@@ -12,7 +12,7 @@ from drivetrain.runtime import comm
 from drivetrain.runtime.seeding import capture_rng_state, restore_rng_state, seed_all_rng
 
 if TYPE_CHECKING:
-    from .losses import Rewind
+    from .finite import Rewind
     from .train_loop import SimpleTrainer
 
 __all__ = ["capture", "prepare_if_due", "prepare_to_save", "restore", "rewind"]

@@ -17,9 +17,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from functools import cached_property
-from math import isfinite
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
@@ -29,16 +28,18 @@ from drivetrain import attach
 from drivetrain.errors import TrainingError
 from drivetrain.events.storage import EventStorage, get_event_storage, has_event_storage
 
+from .finite import FiniteGuard, NonFinitePolicy, Rewind
 from .hook_base import HookBase, HookList
-from .losses import FiniteGuard, LossRecorder, NonFinitePolicy, Rewind, mean_losses, sum_losses, world_size
-from .precision import Precision, build_precision, device_of
+from .losses import LossRecorder, clear_gradients, mean_losses, sum_losses, world_size
 
 if TYPE_CHECKING:
     from .bad_batch import BadBatchWriter
+    from .precision import Precision
 
 __all__ = ["HookBase", "SimpleTrainer", "TrainerBase"]
 
 logger = logging.getLogger(__name__)
+_NOTHING = nullcontext()
 
 
 class TrainerBase:
@@ -62,11 +63,11 @@ class TrainerBase:
     def _hooks(self) -> HookList:
         if "_hook_list" not in self.__dict__:  # a subclass that never called __init__
             self._hooks = []
-        return cast(HookList, self.__dict__["_hook_list"])
+        return self._hook_list
 
     @_hooks.setter
     def _hooks(self, hooks: Iterable[HookBase]) -> None:
-        self.__dict__["_hook_list"] = HookList(hooks)
+        self._hook_list = HookList(hooks)
 
     def register_hooks(self, hooks: Sequence[HookBase | None]) -> None:
         """Append hooks, called in the order of registration; None is left out, what is no hook a TrainingError."""
@@ -79,8 +80,7 @@ class TrainerBase:
         """
         logger.info("Starting training from iteration %d", start_iter)
         self.iter = self.start_iter = start_iter
-        self.max_iter = max_iter
-        self._finished = start_iter - 1
+        self.max_iter, self._finished = max_iter, start_iter - 1
         if start_iter >= max_iter:
             logger.warning("No iteration is left: training would start at %d, max_iter is %d", start_iter, max_iter)
         error: BaseException | None = None
@@ -105,7 +105,7 @@ class TrainerBase:
                 raise
             finally:
                 # An error in it is logged, but the error that ended the training is the one to see.
-                with suppress(Exception) if error else nullcontext():
+                with suppress(Exception) if error else _NOTHING:
                     self.after_train()
 
     def request_stop(self, reason: str, *, collective: bool = False) -> None:
@@ -208,6 +208,8 @@ class SimpleTrainer(TrainerBase):
         metric_period: int = 20,
         bad_batches: BadBatchWriter | None = None,
     ) -> None:
+        from .precision import build_precision, device_of
+
         super().__init__()
         if accumulate < 1:
             raise TrainingError(f"accumulate={accumulate} must be at least 1 batch per iteration")
@@ -260,19 +262,15 @@ class SimpleTrainer(TrainerBase):
             NonFiniteLossError: loss or gradient is not finite; weights and optimizer state are as before the step.
         """
         if not self.model.training:
-            raise TrainingError(
-                f"the model is in evaluation mode at iteration {self.iter}: call model.train() after using it elsewhere"
-            )
-        if self.zero_grad_before_forward:
-            self.optimizer.zero_grad()
-        self._guard.begin(self.iter, self.data_loader, self.model)
+            raise TrainingError(f"iteration {self.iter} found the model in evaluation mode: call model.train() first")
+        self._guard.begin(self.iter, self.data_loader, self.model, replay=self.bad_batches is not None)
         losses: dict[str, torch.Tensor] = {}
         data_time, finite = 0.0, True
         for index in range(self.accumulate):
             batch, waited = self.fetch()
             data_time += waited
             try:
-                loss_dict, finite = self.micro_step(batch, index, finite)
+                loss_dict, finite = self.micro_step(batch, finite, first=index == 0, last=index + 1 == self.accumulate)
             except torch.OutOfMemoryError as error:
                 from .memory import recover
 
@@ -286,17 +284,24 @@ class SimpleTrainer(TrainerBase):
             self._guard.put_back_buffers()
             self.bad_step(1, self.iter, {name: value.item() for name, value in losses.items()}, batch)
 
-    def micro_step(self, batch: Any, index: int, finite: bool) -> tuple[dict[str, torch.Tensor], bool]:
-        """Forward and backward of one of an iteration's batches: its losses, and whether all were finite so far."""
-        with self._synchronization(index):
+    def micro_step(
+        self, batch: Any, finite: bool = True, *, first: bool = True, last: bool = True, share: float = 1.0
+    ) -> tuple[dict[str, torch.Tensor], bool]:
+        """Forward and backward of one of an iteration's batches, or of a part of one, which is this ``share`` of it.
+
+        The ``first`` one clears the gradients of the iteration before; with the ``last`` one DDP reduces them.
+        Returns the losses, and whether all losses of the iteration were ``finite``, as far as is known by now.
+        """
+        with _NOTHING if last else getattr(self.model, "no_sync", nullcontext)():
+            if first and self.zero_grad_before_forward:
+                clear_gradients(self.optimizer)
             losses = self.forward(batch)
-            total = self.total_loss(losses)
-            if index == 0 and not self.zero_grad_before_forward:
-                self.optimizer.zero_grad()
-            if not self._guard.on_host(total):
-                self.backward(total, self._guard.seed(total, self.iter))
-            elif finite := finite and isfinite(total.item()):
-                self.backward(total)
+            total = self.total_loss(losses) if share == 1 else self.total_loss(losses) * share
+            if first and not self.zero_grad_before_forward:
+                clear_gradients(self.optimizer)
+            seed, known = self._guard.judge(total, self.iter)
+            if finite := finite and known:
+                self.backward(total, seed)
         return losses, finite
 
     def fetch(self) -> tuple[Any, float]:
@@ -358,12 +363,6 @@ class SimpleTrainer(TrainerBase):
             logger.info("Rank asks to stop: %s", reason)
             self._stop_reason = reason
 
-    def _synchronization(self, index: int) -> AbstractContextManager[Any]:
-        """DDP reduces gradients with the last batch of an iteration only."""
-        if index + 1 < self.accumulate and hasattr(self.model, "no_sync"):
-            return cast(AbstractContextManager[Any], cast(Any, self.model).no_sync())
-        return nullcontext()
-
     @property
     def concurrent_executor(self) -> ThreadPoolExecutor:
         """A single worker thread, for ``run_step`` overrides that write metrics from a thread."""
@@ -375,11 +374,10 @@ class SimpleTrainer(TrainerBase):
         """Record an iteration's losses, ``total_loss`` and waiting time (s); see :meth:`LossRecorder.write`."""
         iteration = self.iter if iter is None else iter
         if (iteration + 1) % self.gather_metric_period == 0:
-            if prefix:
-                loss_dict = {prefix + name: value for name, value in loss_dict.items()}
+            losses = {prefix + name: value for name, value in loss_dict.items()} if prefix else loss_dict
             # A thread, or a trainer that another one drives, sees only one of the two.
             storage = get_event_storage() if has_event_storage() else self.storage
-            self._recorder.write(storage, iteration, loss_dict, data_time)
+            self._recorder.write(storage, iteration, losses, data_time)
 
     def state_dict(self) -> dict[str, Any]:
         """The loop's state with that of optimizer, precision, data position, random generators and events."""

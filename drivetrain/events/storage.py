@@ -6,11 +6,9 @@ copy when somebody reads or a writer writes.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from itertools import islice
 from types import TracebackType
 from typing import Any
 
@@ -23,8 +21,9 @@ __all__ = ["EventStorage", "get_event_storage", "has_event_storage"]
 # Immutable, per thread and per context: nested storages push a longer tuple and put the old one back.
 _open_storages: ContextVar[tuple[EventStorage, ...]] = ContextVar("drivetrain_open_storages", default=())
 
-_MAX_PENDING = 8192  # without a reader, pending scalars are brought over this often
-_MAX_LOG = 200_000  # scalars kept for writers that read with `scalars_since`
+Fresh = tuple[dict[str, list[tuple[float, int]]], dict[str, int]]
+
+_MOST_PENDING = 1024  # without a reader, what was put is sorted into the histories this often
 _MAX_PICTURES = 200  # images, and histograms, kept for a writer that takes them
 
 
@@ -45,15 +44,6 @@ def has_event_storage() -> bool:
     return bool(_open_storages.get())
 
 
-def _as_scalar(value: Any) -> float | torch.Tensor:
-    """A float, or, for a tensor on an accelerator, a copy of it that nobody else will change."""
-    if not isinstance(value, torch.Tensor):
-        return float(value)
-    if value.device.type == "cpu":
-        return float(value.item())
-    return value.detach().reshape(()).clone()
-
-
 class EventStorage:
     """Scalars with their histories, images and histograms of one training.
 
@@ -72,15 +62,13 @@ class EventStorage:
         self.iter = start_iter
         self.start_iter = start_iter
         self._histories: dict[str, ScalarHistory] = {}
-        self._latest: dict[str, tuple[float, int]] = {}
         self._hints: dict[str, bool] = {}
         self._prefix = ""
-        self._pending: list[tuple[str, float | torch.Tensor, int]] = []
-        self._log: deque[tuple[str, float, int]] = deque(maxlen=_MAX_LOG)
-        self._logged = 0
+        self._pending: list[tuple[int, dict[str, Any]]] = []  # iteration and scalars, not in the histories yet
+        self._has_tensors = False  # among those
+        self._restored: dict[str, int] = {}  # how many values of each name came with a checkpoint
         self._vis_data: list[tuple[str, torch.Tensor, int]] = []
         self._histograms: list[dict[str, Any]] = []
-        self._provisional: list[str] = []
         self.before_read: Callable[[], None] | None = None
 
     # Putting
@@ -100,35 +88,54 @@ class EventStorage:
         if self._prefix:
             name = self._prefix + name
         if type(value) is not float:
-            value = _as_scalar(value)
-        if self._hints.setdefault(name, smoothing_hint) != smoothing_hint:
-            raise ValueError(
-                f"scalar {name!r} was put with smoothing_hint={self._hints[name]} before and with "
-                f"smoothing_hint={smoothing_hint} now: use one hint, or another name"
-            )
-        pending = self._pending
-        pending.append((name, value, self.iter if cur_iter is None else cur_iter))
-        if len(pending) >= _MAX_PENDING:
-            self._settle()
+            value = self._as_scalar(value)
+        if self._hints.get(name) is not smoothing_hint:
+            self._check_hint(name, smoothing_hint)
+        self._note({name: value}, cur_iter)
 
     def put_scalars(self, *, smoothing_hint: bool = True, cur_iter: int | None = None, **scalars: Any) -> None:
-        """Add several scalars given by keyword; see :meth:`put_scalar`."""
+        """Add several scalars given by keyword, all or none of them; see :meth:`put_scalar`."""
+        if self._prefix:
+            scalars = {self._prefix + name: value for name, value in scalars.items()}
         for name, value in scalars.items():
-            self.put_scalar(name, value, smoothing_hint=smoothing_hint, cur_iter=cur_iter)
+            if type(value) is not float:
+                scalars[name] = self._as_scalar(value)
+            if self._hints.get(name) is not smoothing_hint:
+                self._check_hint(name, smoothing_hint)
+        self._note(scalars, cur_iter)
+
+    def _as_scalar(self, value: Any) -> float | torch.Tensor:
+        """A float, or, for a tensor on an accelerator, a copy of it that nobody else will change."""
+        if not isinstance(value, torch.Tensor):
+            return float(value)
+        if value.is_cpu:
+            return float(value.item())
+        self._has_tensors = True
+        return value.detach().reshape(()).clone()
+
+    def _note(self, scalars: dict[str, Any], cur_iter: int | None) -> None:
+        self._pending.append((self.iter if cur_iter is None else int(cur_iter), scalars))
+        if len(self._pending) >= _MOST_PENDING:
+            self._settle()
+
+    def _check_hint(self, name: str, smoothing_hint: bool) -> None:
+        known = self._hints.setdefault(name, bool(smoothing_hint))
+        if known != smoothing_hint:
+            raise ValueError(
+                f"scalar {name!r} was put with smoothing_hint={known} before and with "
+                f"smoothing_hint={smoothing_hint} now: use one hint, or another name"
+            )
 
     def put_provisional(self, scalars: Mapping[str, float], iteration: int) -> None:
         """Show this rank's own values until :meth:`drop_provisional`; they are smoothed and not written by writers."""
         for name, value in scalars.items():
             self._hints.setdefault(name, True)
             self._history(name).update_provisional(value, iteration)
-            self._latest[name] = (value, iteration)
-            self._provisional.append(name)
 
     def drop_provisional(self) -> None:
         """Take back what :meth:`put_provisional` showed; the final values follow."""
-        for name in self._provisional:
-            self._histories[name].drop_provisional()
-        self._provisional.clear()
+        for history in self._histories.values():
+            history.drop_provisional()
 
     def put_image(self, img_name: str, img_tensor: Any) -> None:
         """Add an image; of those that no writer takes, the newest 200 are kept.
@@ -165,49 +172,59 @@ class EventStorage:
 
     def history(self, name: str) -> ScalarHistory:
         """The history of one scalar; KeyError for a name that was never put."""
-        self._settle()
-        if name not in self._histories:
+        histories = self.histories()
+        if name not in histories:
             raise KeyError(f"no scalar named {name!r} was put so far")
-        return self._histories[name]
+        return histories[name]
 
     def histories(self) -> dict[str, ScalarHistory]:
         """Name -> history of every scalar."""
+        if self.before_read is not None:
+            self.before_read()
         self._settle()
         return self._histories
 
     def latest(self) -> dict[str, tuple[float, int]]:
         """Name -> (newest value, its iteration)."""
-        self._settle()
-        return self._latest
+        return {name: (h.latest(), h.latest_iteration()) for name, h in self.histories().items() if len(h)}
 
     def latest_with_smoothing_hint(self, window_size: int = 20) -> dict[str, tuple[float, int]]:
         """Like :meth:`latest`, but for scalars with the hint the median over the last ``window_size`` iterations."""
-        self._settle()
         return {
-            name: (
-                self._histories[name].median(self.count_samples(name, window_size)) if self._hints[name] else value,
-                iteration,
-            )
-            for name, (value, iteration) in self._latest.items()
+            name: (h.smoothed(window_size) if self._hints[name] else h.latest(), h.latest_iteration())
+            for name, h in self.histories().items()
+            if len(h)
         }
 
     def count_samples(self, name: str, window_size: int = 20) -> int:
         """Number of values of ``name`` within the last ``window_size`` iterations that it was put in."""
         history = self.history(name)
-        return history.count_since(self._latest[name][1] - window_size)
+        return history.count_since(history.latest_iteration() - window_size)
 
     def smoothing_hints(self) -> dict[str, bool]:
         """Name -> whether writers should smooth it."""
         return self._hints
 
-    def scalars_since(self, cursor: int) -> tuple[list[tuple[str, float, int]], int]:
-        """Final scalars put since ``cursor`` (0 at first) as (name, value, iteration), and the next cursor.
+    def scalars_since(self, seen: Mapping[str, int], names: Iterable[str] | None = None) -> Fresh:
+        """Final values that a reader has not seen: name -> (value, iteration), oldest first.
 
-        A reader that falls more than 200,000 scalars behind gets only the newest of them.
+        Args:
+            seen: how many values of each name were seen (empty at first).
+            names: the names to look at (default: all).
+
+        Returns:
+            The values, without names that have none, and what is ``seen`` now. A reader that falls behind by more
+            than a history keeps gets only the newest.
         """
-        self._settle()
-        new = min(self._logged - cursor, len(self._log))
-        return list(islice(reversed(self._log), new))[::-1], self._logged
+        histories = self.histories()
+        now = dict(seen)
+        fresh: dict[str, list[tuple[float, int]]] = {}
+        for name in histories if names is None else names:
+            before = now.get(name, self._restored.get(name, 0))
+            count = now[name] = histories[name].count
+            if count > before:
+                fresh[name] = histories[name].newest(count - before)
+        return fresh, now
 
     # The current iteration
 
@@ -248,7 +265,7 @@ class EventStorage:
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._settle()
+        self.histories()  # nothing is pending after the training
         storages = _open_storages.get()
         _open_storages.set(tuple(s for s in storages if s is not self))
 
@@ -256,17 +273,19 @@ class EventStorage:
 
     def state_dict(self) -> dict[str, Any]:
         """The newest values, with which smoothing goes on after a resume as if nothing had happened."""
-        self._settle()
-        states = ((name, history.state_dict(most=100)) for name, history in self._histories.items())
         # A history may have provisional values alone, which are not saved.
-        return {name: {**state, "smoothing_hint": self._hints[name]} for name, state in states if state["values"]}
+        return {
+            name: {**history.state_dict(most=100), "smoothing_hint": self._hints[name]}
+            for name, history in self.histories().items()
+            if history.count
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up what :meth:`state_dict` gave; writers do not get these values a second time."""
         for name, entry in state.items():
-            history = self._histories[name] = ScalarHistory.from_state_dict(entry)
-            self._latest[name] = history.values()[-1]
+            self._histories[name] = ScalarHistory.from_state_dict(entry)
             self._hints[name] = bool(entry["smoothing_hint"])
+            self._restored[name] = self._histories[name].count
 
     # Pending scalars
 
@@ -277,32 +296,29 @@ class EventStorage:
         return history
 
     def _settle(self) -> None:
-        """Bring what is pending over in one copy per device and append it to the histories."""
-        if self.before_read is not None:
-            self.before_read()
-        if not self._pending:
-            return
+        """Append what is pending to the histories; tensors come over in one copy per device."""
         pending, self._pending = self._pending, []
-        for name, value, iteration in _read_tensors(pending):
-            self._history(name).update(value, iteration)
-            self._latest[name] = (value, iteration)
-            self._log.append((name, value, iteration))
-        self._logged += len(pending)
+        new: dict[str, tuple[list[Any], list[int]]] = {}
+        for iteration, scalars in pending:
+            for name, value in scalars.items():
+                values, iterations = new.get(name) or new.setdefault(name, ([], []))
+                values.append(value)
+                iterations.append(iteration)
+        if self._has_tensors:
+            self._has_tensors = False
+            _read_tensors([values for values, _ in new.values()])
+        for name, (values, iterations) in new.items():
+            self._history(name).extend(values, iterations)
 
 
-def _read_tensors(
-    entries: Sequence[tuple[str, float | torch.Tensor, int]],
-) -> Sequence[tuple[str, float, int]]:
-    """The entries with every tensor read, all tensors of one device in one copy."""
-    by_device: dict[torch.device, list[int]] = {}
-    for index, (_, value, _) in enumerate(entries):
-        if isinstance(value, torch.Tensor):
-            by_device.setdefault(value.device, []).append(index)
-    if not by_device:
-        return entries  # type: ignore[return-value]  # no tensor among them
-    result: list[Any] = list(entries)
-    for indices in by_device.values():
-        values = torch.stack([result[i][1].float() for i in indices]).tolist()
-        for i, value in zip(indices, values, strict=True):
-            result[i] = (result[i][0], value, result[i][2])
-    return result
+def _read_tensors(columns: Sequence[list[Any]]) -> None:
+    """Replace tensors by their values, all of one device with one copy."""
+    places: dict[torch.device, list[tuple[list[Any], int]]] = {}
+    for values in columns:
+        for index, value in enumerate(values):
+            if isinstance(value, torch.Tensor):
+                places.setdefault(value.device, []).append((values, index))
+    for own in places.values():
+        read = torch.stack([values[index].float() for values, index in own]).tolist()
+        for (values, index), value in zip(own, read, strict=True):
+            values[index] = value

@@ -14,6 +14,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 __all__ = ["Constant", "Cosine", "Linear", "MultiStep", "OneCycle", "Schedule", "Warmup", "step_with_fixed_gamma"]
@@ -55,7 +56,11 @@ class Cosine:
 
     def __call__(self, progress: float) -> float:
         """The value at ``progress``."""
-        return self.end + (self.start - self.end) * 0.5 * (1.0 + math.cos(math.pi * progress))
+        return _half_wave(self.start, self.end, progress)
+
+
+def _half_wave(start: float, end: float, part: float) -> float:
+    return end + (start - end) * 0.5 * (1.0 + math.cos(math.pi * part))
 
 
 @dataclass(frozen=True)
@@ -98,8 +103,8 @@ class OneCycle:
     def __call__(self, progress: float) -> float:
         """The value at ``progress``."""
         if progress < self.peak:
-            return Cosine(self.start, 1.0)(progress / self.peak)
-        return Cosine(1.0, self.end)((progress - self.peak) / (1.0 - self.peak))
+            return _half_wave(self.start, 1.0, progress / self.peak)
+        return _half_wave(1.0, self.end, (progress - self.peak) / (1.0 - self.peak))
 
 
 @dataclass(frozen=True)
@@ -128,11 +133,14 @@ class Warmup:
         """The value at ``progress``."""
         if progress >= self.length:
             return self.schedule(self._rescaled(progress) if self.rescale else progress)
+        start, end = self._ends
+        return start + (end - start) * (progress / self.length)
+
+    @cached_property
+    def _ends(self) -> tuple[float, float]:
+        """Where the warm-up starts, and what it rises to."""
         start = self.factor * self.schedule(0.0)
-        if self.method == "constant":
-            return start
-        end = self.schedule(0.0 if self.rescale else self.length)
-        return Linear(start, end)(progress / self.length)
+        return start, start if self.method == "constant" else self.schedule(0.0 if self.rescale else self.length)
 
     def _rescaled(self, progress: float) -> float:
         return (progress - self.length) / (1.0 - self.length) if self.length < 1.0 else 1.0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from drivetrain.checkpoint.background import Saving, alarm, wait_for_saves
+from drivetrain.checkpoint.background import Saving, alarm, wait_for_copies, wait_for_saves
 from drivetrain.errors import OutputError
 
 
@@ -31,6 +31,22 @@ def test_within_a_save_waiting_does_not_wait_for_itself():
     Saving(wait_for_saves, lambda error: (wait_for_saves(), order.append(error))).start()
     wait_for_saves()
     assert order == [None]
+
+
+def test_waiting_for_copies_does_not_wait_for_the_file():
+    gate, order = threading.Event(), []
+
+    def work():
+        wait_for_copies()  # within a save it returns at once
+        assert gate.wait(30)
+
+    Saving(work, order.append, copied=lambda: order.append("copied")).start()
+    Saving(work, order.append).start()
+    wait_for_copies()
+    assert order == ["copied"]
+    gate.set()
+    wait_for_saves()
+    assert order == ["copied", None, None]
 
 
 def test_an_error_is_handed_on_and_one_of_the_handler_is_an_alarm(caplog):

@@ -254,8 +254,9 @@ def test_class_names_and_channel_order_travel(tmp_path):
     assert metadata["class_names"] == names
     assert metadata["channel_order"] == "BGR"
     assert metadata["config"] == "SEED: 1\n"
-    (entry,) = json.loads((tmp_path / "checkpoints.json").read_text())["checkpoints"]
-    assert entry["class_names"] == names
+    manifest = json.loads((tmp_path / "checkpoints.json").read_text())
+    (entry,) = manifest["checkpoints"]
+    assert manifest["class_names"] == names
     assert entry["channel_order"] == "BGR"
     assert len(entry["config_sha256"]) == 64
     assert set(entry["roles"]) == {"final", "last"}
@@ -341,7 +342,7 @@ def test_what_cannot_be_stored_is_said_at_once_in_the_background_too(training):
 
 
 def test_without_memory_for_the_copy_it_saves_at_once(training, monkeypatch, caplog):
-    def no_memory(value):
+    def no_memory(*args):
         raise RuntimeError("not enough memory: you tried to allocate 503316480 bytes")
 
     run, set_all = training()

@@ -7,7 +7,7 @@ import pytest
 
 from drivetrain.checkpoint.folder import CheckpointFolder, iteration_of_name
 from drivetrain.checkpoint.formats import checkpoint_writer
-from drivetrain.checkpoint.manifest import Entry
+from drivetrain.checkpoint.manifest import Entry, Manifest
 from drivetrain.errors import CheckpointError, CorruptCheckpointError, OutputError
 
 
@@ -167,7 +167,7 @@ def test_tagging(folder):
 def test_setting_aside_never_overwrites(folder):
     for name in ("a.pth.corrupt", "a.pth.corrupt2", "a.pth.corrupt3"):
         save(folder, "a.pth", 1)
-        assert folder.set_aside("a.pth") == f"now {name}"
+        assert folder.set_aside("a.pth") == f"set aside as {name}"
     names = sorted(n for n in os.listdir(folder.path) if "corrupt" in n)
     assert names == ["a.pth.corrupt", "a.pth.corrupt2", "a.pth.corrupt3"]
 
@@ -175,7 +175,7 @@ def test_setting_aside_never_overwrites(folder):
 def test_what_cannot_be_set_aside_stays(folder, faulty):
     save(folder, "a.pth", 1)
     folder.layer = faulty(fail_at=0)
-    assert folder.set_aside("a.pth") == "cannot be renamed: injected"
+    assert folder.set_aside("a.pth") == "cannot be set aside: injected"
     assert folder.files() == ["a.pth"]
 
 
@@ -203,3 +203,20 @@ def test_an_absent_folder_is_empty(folder):
 def test_iterations_in_names():
     assert iteration_of_name("model_0004999.pth") == 4999
     assert iteration_of_name("model_final.pth") is None
+
+
+def test_a_manifest_is_parsed_once_until_somebody_changes_it(folder, monkeypatch):
+    parsed = []
+    parse = Manifest.parse
+    monkeypatch.setattr(Manifest, "parse", lambda *args: parsed.append(args) or parse(*args))
+    for number in range(3):
+        save(folder, f"{number}.pth", number)
+    assert folder.manifest() is folder.manifest() and not parsed
+    other = CheckpointFolder(folder.path)
+    other.remove(["1.pth"])
+    assert len(parsed) == 1
+    assert [e.file for e in folder.manifest().entries] == ["0.pth", "2.pth"] and len(parsed) == 2
+    save(folder, "3.pth", 3)
+    assert [e.file for e in other.manifest().entries] == ["0.pth", "2.pth", "3.pth"] and len(parsed) == 3
+    (folder.path / "checkpoints.json").unlink()
+    assert folder.manifest() == other.manifest() == Manifest()

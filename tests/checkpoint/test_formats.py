@@ -40,6 +40,18 @@ def test_everything_storable_survives_a_weights_only_load(tmp_path):
     assert torch.equal(loaded["plain"][8]["k"][4][0], torch.ones(2))
 
 
+def test_an_archive_with_a_compressed_record_is_not_read_as_it_lies(tmp_path):
+    noise = torch.randint(0, 256, (1000,), dtype=torch.uint8)  # it does not shrink: what does is refused
+    path = save(tmp_path / "x.pth", {"model": {"w": noise}})
+    with zipfile.ZipFile(path) as archive:
+        records = {record.filename: archive.read(record) for record in archive.infolist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in records.items():
+            archive.writestr(name, content, zipfile.ZIP_DEFLATED if name.endswith("data/0") else None)
+    assert torch.equal(read_checkpoint(path)["model"]["w"], noise)
+    assert not torch.equal(torch.load(path, weights_only=True, mmap=True)["model"]["w"], noise)
+
+
 class Own:
     pass
 

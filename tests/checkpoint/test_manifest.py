@@ -42,6 +42,16 @@ def test_reading_what_was_written_gives_the_same(items, extra):
     assert Manifest.parse(manifest.to_text()) == manifest
 
 
+def test_class_names_that_all_share_are_written_once():
+    names = tuple(f"class {i}" for i in range(80))
+    manifest = Manifest(tuple(entry(f"{i}.pth", class_names=names if i else ("other",)) for i in range(100)))
+    text = manifest.to_text()
+    assert text.count("class 79") == 1 and len(text.splitlines()) == 100 + 4
+    assert Manifest.parse(text) == manifest
+    old = {"checkpoints": [{"file": "a.pth", "bytes": 1, "sha256": DIGEST, "class_names": ["a"]}]}
+    assert Manifest.parse(json.dumps(old)).entries[0].class_names == ("a",)
+
+
 @SETTINGS
 @given(st.lists(entries, min_size=1, max_size=6))
 def test_after_any_commits_each_role_and_each_file_is_there_once(items):

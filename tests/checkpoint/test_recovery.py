@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from drivetrain.checkpoint.files import file_digest
 from drivetrain.checkpoint.folder import CheckpointFolder
 from drivetrain.checkpoint.formats import checkpoint_writer
 from drivetrain.checkpoint.manifest import Entry
@@ -34,7 +37,10 @@ def test_damaged_files_are_set_aside_and_the_loss_is_told(folder, caplog):
     damage(folder, 29)
     damage(folder, 19)
     assert newest_whole(folder, may_rename=True) == "model_0000009.pth"
-    assert "20 iterations are lost" in caplog.text
+    assert (
+        "Falling back from model_0000029.pth, model_0000019.pth to model_0000009.pth: 20 iterations are lost; "
+        "model_0000029.pth set aside as model_0000029.pth.corrupt; model_0000019.pth set aside as" in caplog.text
+    )
     assert folder.files() == ["model_0000009.pth"]
     assert (folder.path / "model_0000029.pth.corrupt").exists()
 
@@ -73,6 +79,18 @@ def test_a_file_that_could_run_code_is_passed_over_and_left_where_it_is(folder, 
     assert (folder.path / "model_0000099.pth").exists()
 
 
+def test_a_listed_file_that_could_run_code_is_set_aside(folder, caplog):
+    """Somebody who writes into the folder can exchange a file together with its digest."""
+    torch.save({"x": print}, folder.path / "model_0000029.pth")
+    entry = folder.manifest().find("model_0000029.pth")[0]
+    forged = replace(entry, sha256=file_digest(folder.path / entry.file))
+    folder._write_manifest(folder.manifest().commit(forged))
+    assert newest_whole(folder, may_rename=True) == "model_0000019.pth"
+    assert "could run code" in caplog.text and "exchanged together with its digest" in caplog.text
+    assert "10 iterations are lost; model_0000029.pth set aside as model_0000029.pth.corrupt" in caplog.text
+    assert folder.files() == ["model_0000009.pth", "model_0000019.pth"]
+
+
 def test_no_usable_file_is_an_error_not_a_start_from_zero(folder):
     for i in (9, 19, 29):
         damage(folder, i)
@@ -80,6 +98,7 @@ def test_no_usable_file_is_an_error_not_a_start_from_zero(folder):
         newest_whole(folder, may_rename=True)
     with pytest.raises(CheckpointError, match="none of them can be used"):  # nor at the next start
         newest_whole(folder, may_rename=True)
+    assert len(folder.files()) == 3  # it may be the reading that is at fault
 
 
 def test_a_pointer_to_a_deleted_only_file_is_an_error(tmp_path):

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections import OrderedDict
+from pathlib import Path
 
 import pytest
 import torch
@@ -91,6 +95,36 @@ def test_weights_from_before_batch_counts_load():
     assert bool((net[0].weight == 4).all())
 
 
+@pytest.mark.parametrize("prefix", ["model.", "module.model.", "module.", ""])
+def test_weights_of_a_module_that_held_the_model_are_those_of_the_model(prefix):
+    state = {f"{prefix}{name}": value for name, value in model(4).state_dict().items()}
+    net = model(0)
+    restore(net, {}, {"state_dict": state}, "x")
+    assert same(net, 4)
+    holder = torch.nn.Module()
+    holder.model = model(0)
+    if "model." in prefix:  # where the model itself has that name, it is no prefix
+        restore(holder, {}, {"state_dict": state}, "x")
+        assert same(holder.model, 4)
+    else:
+        with pytest.raises(IncompatibleWeightsError, match=r"model\.0\.weight"):
+            restore(holder, {}, {"state_dict": state}, "x")
+
+
+def test_other_names_behind_that_prefix_are_shown_as_they_are():
+    state = {f"model.other.{name}": value for name, value in model(4).state_dict().items()}
+    with pytest.raises(IncompatibleWeightsError, match=r"unexpected in the file \(model\.other\.0\.weight"):
+        restore(model(0), {}, state, "x")
+
+
+def test_batch_counts_that_a_frozen_norm_does_not_have_are_left_out():
+    net = model(0)
+    del net[1]._buffers["num_batches_tracked"]
+    net[1].num_batches_tracked = None
+    restore(net, {}, {"model": model(4).state_dict()}, "x")
+    assert same(net, 4)
+
+
 def test_a_module_learns_the_version_of_its_saved_state():
     seen = []
 
@@ -103,3 +137,52 @@ def test_a_module_learns_the_version_of_its_saved_state():
 
     restore(Versioned(1, 1), {}, {"model": Versioned(1, 1).state_dict()}, "x")
     assert seen == [7]
+
+
+ROOT = Path(__file__).resolve().parents[2]
+CUT_SHORT = """
+import sys, torch
+from drivetrain.checkpoint import Checkpointer, read_checkpoint
+
+class Keeping(torch.nn.Linear):
+    def get_extra_state(self):
+        return torch.full((1 << 16,), 3.0)
+
+    def set_extra_state(self, state):
+        self.kept = state
+
+class Other:
+    def state_dict(self):
+        return {"big": torch.full((1 << 16,), 3.0)}
+
+    def load_state_dict(self, state):
+        self.kept = state["big"]
+
+torch.__future__.set_swap_module_params_on_conversion(sys.argv[2] == "swap")
+model, other = Keeping(300, 300), Other()
+optimizer = torch.optim.Adam(model.parameters())
+model(torch.ones(300)).sum().backward()
+optimizer.step()
+run = Checkpointer(model, sys.argv[1], optimizer=optimizer, other=other)
+run.save("model_0000000", iteration=0, extra=torch.full((1 << 16,), 3.0))
+path = f"{sys.argv[1]}/model_0000000.pth"
+if sys.argv[2] == "mapped":
+    kept = [torch.load(path, weights_only=True, mmap=True)["extra"]]
+    kept[0][::64] += 0  # changed here, which does not help
+else:
+    whole = read_checkpoint(path)
+    rest = run.resume_or_load("")
+    moments = [state["exp_avg"] for state in optimizer.state.values()]
+    kept = [*moments, *model.parameters(), model.kept, other.kept, rest["extra"], whole["extra"], whole["other"]["big"]]
+open(path, "wb").close()
+assert all(float(t.detach()[0].sum()) == float(t.detach()[0].sum()) for t in kept)
+assert all(bool((t == 3).all()) for t in kept[-5:])
+"""
+
+
+@pytest.mark.parametrize("how", ["loaded", "swap", "mapped"])
+def test_a_file_that_is_cut_short_later_does_not_end_the_training(tmp_path, how):
+    """What was read lies in memory; the last case is the negative control, a file that is left mapped."""
+    command = [sys.executable, "-c", CUT_SHORT, str(tmp_path), how]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == (-signal.SIGBUS if how == "mapped" else 0), done.stderr.decode()

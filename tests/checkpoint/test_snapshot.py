@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections import Counter
 
 import pytest
@@ -122,6 +123,38 @@ def test_tensors_without_content_pass():
     assert copied[0].is_meta
 
 
+def test_what_is_left_for_later_is_copied_by_finish():
+    now, later = torch.zeros(1000), torch.zeros(1001)
+    copy = HostCopies().begin({"now": now, "later": [later, later[3:5]]}, {later.untyped_storage()._cdata})
+    now.fill_(1)
+    later.fill_(1)
+    assert copy.pending
+    copy.finish()
+    assert torch.equal(copy.value["now"], torch.zeros(1000))
+    assert torch.equal(copy.value["later"][0], torch.ones(1001)) and copy.value["later"][1].tolist() == [1, 1]
+    assert not copy.wait()  # it was changed meanwhile
+
+
+def test_who_waits_goes_on_when_the_copy_is_made():
+    later = torch.zeros(1000)
+    copy = HostCopies().begin(later, {later.untyped_storage()._cdata})
+    timer = threading.Timer(0.1, copy.finish)
+    timer.start()
+    assert copy.wait()
+    later.fill_(1)  # afterwards
+    assert copy.intact() and torch.equal(copy.value, torch.zeros(1000))
+    timer.join()
+
+
+@pytest.mark.parametrize("size", [1000, 1001, 3])
+def test_what_is_copied_at_once_can_be_compared(size):
+    weight = torch.full((size,), float("nan"), dtype=torch.float16)
+    copy = HostCopies().begin(weight, {weight.untyped_storage()._cdata}, at_once=True)
+    assert not copy.pending and copy.wait() and copy.is_current()
+    weight.data[-1] = 1
+    assert not copy.is_current()
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_memory_of_accelerators_is_copied_to_pinned_memory_of_the_host():
     copies = HostCopies()
@@ -133,3 +166,16 @@ def test_memory_of_accelerators_is_copied_to_pinned_memory_of_the_host():
         assert copied["w"].device.type == "cpu" and copied["w"].is_pinned()
         assert torch.equal(copied["w"], expected) and torch.equal(copied["part"], expected[3:7])
         expected = weights.cpu()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_device_copies_beside_its_work_and_the_next_change_waits_on_it():
+    copies = HostCopies()
+    weights = torch.randn(1 << 26, device="cuda")
+    for _ in range(3):
+        expected = weights.cpu()
+        copy = copies.begin({"w": weights}, {weights.untyped_storage()._cdata})
+        assert copy.pending and copy.wait()
+        weights.add_(1)  # enqueued while the copy is being made
+        copy.finish()
+        assert torch.equal(copy.value["w"], expected)

@@ -117,3 +117,21 @@ def test_signal_handlers_are_put_back():
     with _agent._signal_handlers_kept():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_sigusr1_is_passed_on_unless_it_means_something_else(monkeypatch):
+    variable = "TORCHELASTIC_SIGNALS_TO_HANDLE"
+    monkeypatch.delenv(variable, raising=False)
+    with _agent._signal_handlers_kept():
+        assert "SIGUSR1" in os.environ[variable].split(",")
+    assert variable not in os.environ
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: None)
+    try:
+        with _agent._signal_handlers_kept():
+            assert "SIGUSR1" not in os.environ[variable] and "SIGTERM" in os.environ[variable]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    monkeypatch.setenv(variable, "SIGTERM")  # as the user wants it
+    with _agent._signal_handlers_kept():
+        assert os.environ[variable] == "SIGTERM"
+    assert os.environ[variable] == "SIGTERM"

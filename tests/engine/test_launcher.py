@@ -51,6 +51,12 @@ def stubborn():
         raise ValueError("here it is")
     time.sleep(60)
 
+def aborts_at_exit():
+    """The interpreter's end goes wrong, as with threads of a library that it cannot join."""
+    import atexit
+    atexit.register(os.abort)
+    return comm.all_gather(comm.get_rank())
+
 def silent(): wait_after(lambda: os._exit(3))
 
 def saves_when_asked(folder):
@@ -59,8 +65,24 @@ def saves_when_asked(folder):
         (Path(folder) / f"saved{comm.get_rank()}").touch()
         sys.exit(75)
     signal.signal(signal.SIGTERM, save)
+    signal.signal(signal.SIGUSR1, save)
     (Path(folder) / str(os.getpid())).touch()
     time.sleep(60)
+
+def counts_interrupts(folder):
+    """Ends a second after the first one."""
+    import signal
+    count = []
+    signal.signal(signal.SIGINT, lambda number, frame: count.append(number))
+    (Path(folder) / str(os.getpid())).touch()
+    end = time.monotonic() + 60
+    while not count and time.monotonic() < end:
+        time.sleep(0.05)
+    end = time.monotonic() + 1
+    while time.monotonic() < end:
+        time.sleep(0.05)
+    (Path(folder) / f"seen{len(count)}-{comm.get_rank()}").touch()
+    sys.exit(75)
 
 def flaky(folder):
     (Path(folder) / f"{comm.get_rank()}-{os.getpid()}").touch()
@@ -191,28 +213,51 @@ def test_processes_that_do_not_end_by_themselves_are_ended_within_seconds(jobs, 
     assert not set(multiprocessing.active_children()) - others
 
 
+def test_an_abort_after_the_work_is_done_is_no_failure(jobs, others, caplog):
+    assert launch(jobs.aborts_at_exit, 2, max_restarts=1) == [0, 1]
+    assert "Every process has finished its work" in caplog.text and "-6" in caplog.text
+    assert "Starting all processes again" not in caplog.text
+    assert not set(multiprocessing.active_children()) - others
+
+
 @pytest.mark.slow
 def test_a_process_that_ends_without_a_word_is_named(jobs):
     with pytest.raises(TrainingError, match="rank 1 ended with exit code 3"):
         launch(jobs.silent, 2)
 
 
-@pytest.mark.slow
-def test_sigterm_to_the_launcher_ends_with_what_the_processes_ask_for(jobs, tmp_path):
+def launched(tmp_path, job):
+    """A script that launches two processes, once they have left their marks in the folder."""
     folder = tmp_path / "seen"
     folder.mkdir()
     script = tmp_path / "script.py"
     script.write_text(
         "import launch_jobs\nfrom drivetrain.engine import launch\n"
-        f"if __name__ == '__main__':\n    launch(launch_jobs.saves_when_asked, 2, args=({str(folder)!r},))\n"
+        f"if __name__ == '__main__':\n    launch(launch_jobs.{job}, 2, args=({str(folder)!r},))\n"
     )
-    process = subprocess.Popen([sys.executable, str(script)])
+    process = subprocess.Popen([sys.executable, str(script)], start_new_session=True)
     end = time.monotonic() + 60
     while len(list(folder.iterdir())) < 2 and time.monotonic() < end:
         time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
+    return process, folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_a_signal_to_the_launcher_ends_with_what_the_processes_ask_for(jobs, tmp_path, number):
+    process, folder = launched(tmp_path, "saves_when_asked")
+    process.send_signal(number)
     assert process.wait(timeout=40) == 75
     assert {"saved0", "saved1"} <= {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.slow
+def test_ctrl_c_reaches_each_process_once(jobs, tmp_path):
+    """A terminal sends it to all of them; the launcher must not send it once more, which would mean not to save."""
+    process, folder = launched(tmp_path, "counts_interrupts")
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=40) == 75
+    assert {"seen1-0", "seen1-1"} <= {path.name for path in folder.iterdir()}
 
 
 @pytest.mark.slow

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from drivetrain.engine.memory import StepOutOfMemoryError, _split
+from drivetrain.engine.hooks import CallbackHook
+from drivetrain.engine.memory import StepOutOfMemoryError, _split, step_error
 from drivetrain.engine.train_loop import SimpleTrainer
 from drivetrain.errors import TrainingError
 from drivetrain.testing import TinyLoader, TinyModel
@@ -56,6 +58,126 @@ def test_the_error_says_what_was_in_the_step(where: str) -> None:
     assert "SOLVER.OOM_RETRY" in text and "\n" not in text
     assert isinstance(caught.value, TrainingError) and isinstance(caught.value, torch.OutOfMemoryError)
     assert all(torch.equal(value, before[name]) for name, value in broken.model.state_dict().items())
+
+
+def test_on_a_cpu_peaks_by_phase_are_said_to_be_unknown() -> None:
+    with pytest.raises(StepOutOfMemoryError) as caught:
+        trainer(4).train(0, 2)
+    found = re.search(r"peaks by phase are unknown on a CPU, that of the process is (\d+\.\d\d) GiB", str(caught.value))
+    assert found and 0.1 < float(found[1]) < 100
+
+
+GIB = 2**30
+
+
+class Device:
+    """What an accelerator tells of its memory; the model says what it takes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.peak = 0
+        self.resets = 0
+        monkeypatch.setattr("drivetrain.engine.memory.device_of", lambda model: torch.device("cuda"))
+        monkeypatch.setattr("torch.accelerator.max_memory_allocated", lambda device: self.peak)
+        monkeypatch.setattr("torch.accelerator.reset_peak_memory_stats", self.reset)
+
+    def reset(self, device: torch.device) -> None:
+        self.peak = 0
+        self.resets += 1
+
+    def take(self, size: float) -> None:
+        self.peak = max(self.peak, int(size * GIB))
+
+
+class Measured(Limited):
+    """Takes a GiB per image in the forward, two in the backward."""
+
+    device: Device
+
+    def forward(self, batch: Any) -> Any:
+        self.device.take(len(batch))
+        torch.rand(1)
+        losses = super().forward(batch)
+        for loss in losses.values():
+            loss.register_hook(lambda gradient: self.device.take(2 * len(batch)))
+        return losses
+
+    def fail(self, gradient: Any) -> Any:
+        self.device.take(12)
+        return super().fail(gradient)
+
+
+def measured(where: str, device: Device) -> Any:
+    made = trainer(4 if where != "optimizer step" else 6, where)
+    made.model.__class__ = Measured
+    made.model.device = device
+    return made
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ("forward", "peaks: forward 6.00 GiB (failed), backward not reached, optimizer step not reached; "),
+        ("backward", "peaks: forward 6.00 GiB, backward 12.00 GiB (failed), optimizer step not reached; "),
+    ],
+)
+def test_peaks_by_phase_where_the_device_tells_them(where: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Device(monkeypatch)
+    made = measured(where, device)
+    state, rng = {k: v.clone() for k, v in made.model.state_dict().items()}, []
+    made.register_hooks([CallbackHook(after_train=lambda t: rng.append(torch.rand(1)))])
+    with pytest.raises(StepOutOfMemoryError) as caught:
+        made.train(0, 2)
+    text = str(caught.value)
+    assert expected in text, text
+    size = sum(p.nbytes for p in made.model.parameters())
+    assert f"parameters, gradients and optimizer state hold {size / GIB:.2f} GiB, " in text
+    assert all(torch.equal(value, state[name]) for name, value in made.model.state_dict().items())
+    torch.manual_seed(0)
+    trainer(6)
+    torch.rand(1)  # of the one forward that the training made; its repetition drew nothing
+    assert torch.equal(rng[0], torch.rand(1))
+
+
+def test_steps_that_fit_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Device(monkeypatch)
+    made = measured("forward", device)
+    made.model.limit = 6
+    made.train(0, 3)
+    assert device.resets == 0
+
+
+def test_an_optimizer_step_that_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Device(monkeypatch)
+    made = measured("optimizer step", device)
+    made.train(0, 1)
+    device.take(20)
+    error = step_error(made, TinyLoader(batch_size=6).batch(0), torch.OutOfMemoryError("Tried to allocate 8.00 GiB."))
+    text = str(error)
+    assert "iteration 1 ran out of memory in the optimizer step of a batch of 6 images" in text
+    assert "peaks: forward 6.00 GiB, backward 12.00 GiB, optimizer step 20.00 GiB (failed); " in text
+    assert "Tried to allocate 8.00 GiB" in text and "OOM_RETRY" not in text  # which would not help
+    assert isinstance(error, torch.OutOfMemoryError)
+
+
+def test_what_goes_wrong_while_measuring_does_not_hide_what_went_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(device: torch.device) -> int:
+        raise RuntimeError("device lost")
+
+    made = measured("forward", Device(monkeypatch))
+    monkeypatch.setattr("torch.accelerator.max_memory_allocated", broken)
+    with pytest.raises(StepOutOfMemoryError, match=r"peaks by phase are unknown; .* Tried to allocate 20\.00 GiB"):
+        made.train(0, 1)
+
+
+def test_among_several_ranks_only_what_can_be_repeated_alone_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Device(monkeypatch)
+    made = measured("forward", device)
+    monkeypatch.setattr("drivetrain.engine.memory.world_size", lambda: 2)
+    with pytest.raises(StepOutOfMemoryError, match=r"peaks: forward 6\.00 GiB \(failed\), backward not reached"):
+        made.train(0, 1)
+    assert device.resets == 0 and made.model.sizes == [6]
+    error = step_error(made, TinyLoader(batch_size=6).batch(0), torch.OutOfMemoryError("Tried to allocate 8.00 GiB."))
+    assert "peaks: forward unknown, backward unknown, optimizer step 6.00 GiB (failed)" in str(error)
 
 
 @pytest.mark.parametrize("zero_grad_before_forward", [False, True])

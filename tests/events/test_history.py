@@ -37,6 +37,30 @@ def test_memory_is_bounded_and_the_average_is_not() -> None:
     assert history.global_avg() == pytest.approx(499.5)
 
 
+def test_counting_goes_on_when_values_are_no_longer_kept() -> None:
+    history = filled([float(i) for i in range(1000)], max_length=10)
+    assert history.count == 1000
+    assert history.newest(3) == [(997.0, 997), (998.0, 998), (999.0, 999)]
+    assert history.newest(0) == [] and len(history.newest(500)) == 10
+    assert history.count_since(-1) == 10
+
+
+def test_smoothed_is_the_median_over_iterations() -> None:
+    history = ScalarHistory()
+    for iteration, value in ((0, 9.0), (10, 1.0), (25, 4.0), (25, 5.0)):
+        history.update(value, iteration)
+    assert history.smoothed(20) == history.smoothed(20) == 4.0  # of 1, 4, 5
+    assert history.smoothed(5) == 4.5 and history.smoothed(100) == 4.5
+    history.update(0.0, 26)
+    assert history.smoothed(20) == 2.5  # what was known before does not stay
+    history.update_provisional(100.0, 27)
+    assert history.smoothed(3) == 4.5
+    history.drop_provisional()
+    assert history.smoothed(3) == 4.0
+    with pytest.raises(ValueError, match="at least 1 value, received 0"):
+        history.median(0)
+
+
 def test_provisional_values_are_replaced() -> None:
     history = filled([1.0, 2.0])
     history.update_provisional(10.0, 2)

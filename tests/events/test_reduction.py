@@ -22,7 +22,7 @@ def check_means(rank: int) -> None:
         losses = {"a": torch.tensor(float(iteration + rank)), "b": torch.tensor(10.0 * rank)}
         metrics.add(iteration, losses, data_time=0.1 + rank)
     assert storage.latest()["a"] == (4.0 + rank, 4), "own values until the exchange"
-    assert storage.scalars_since(0)[0] == []
+    assert storage.scalars_since({})[0] == {}
     calls = []
     original = dist.all_reduce
     dist.all_reduce = lambda *args, **kwargs: (calls.append(1), original(*args, **kwargs))[1]
@@ -70,7 +70,17 @@ def trainer_of(rank: int, bad: int = -1) -> SimpleTrainer:
 
 def check_trainer(rank: int) -> None:
     trainer = trainer_of(rank)
-    trainer.train(0, 10)
+    calls: list[int] = []
+    names = ("all_reduce", "all_gather", "broadcast", "barrier", "reduce", "gather", "all_gather_object")
+    real = {name: getattr(dist, name) for name in names}
+    for name, function in real.items():
+        setattr(dist, name, lambda *a, f=function, **k: (calls.append(trainer.iter), f(*a, **k))[1])
+    try:
+        trainer.train(0, 10)
+    finally:
+        for name, function in real.items():
+            setattr(dist, name, function)
+    assert calls == [3, 7, 9], "one collective in each period of four iterations, and one at the end"
     losses = [v for v, _ in trainer.storage.history("loss").values()]
     gathered = [torch.zeros(10) for _ in range(2)]
     dist.all_gather(gathered, torch.tensor(losses))

@@ -34,7 +34,7 @@ from typing import Any
 import torch
 
 ITERATIONS = 24
-WITHOUT = ("", "rng", "data_loader", "optimizer", "EMA")
+WITHOUT = ("", "rng", "data_loader", "optimizer", "EMA", "buffers")
 
 
 @dataclass
@@ -112,9 +112,11 @@ def live(folder: Path, data: Any, workers: int, rank: int, ranks: int, without: 
     seed_all_rng(cfg.SEED + rank)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     trainer = DefaultTrainer(cfg, model=model, optimizer=optimizer, hooks=[Losses()])
-    if without:
+    if without in ("rng", "data_loader", "optimizer", "EMA"):
         _forget(trainer, without)
     trainer.resume_or_load()
+    if without == "buffers" and trainer.start_iter:
+        model.norm.reset_running_stats()
     trainer.train()
 
 

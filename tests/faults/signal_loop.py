@@ -2,9 +2,10 @@
 
 Each life is a fork of this process, which has imported everything, and runs the command in it; with several ranks each
 is in a process group of gloo. The signal comes at one of MOMENTS, or with --random N at a random time, N times.
-Compared are, bit for bit, weights, average and optimizer state after the last iteration.
+Compared are, bit for bit, weights, average and optimizer state after the last iteration, and the results of all
+evaluations. The moment "killed" is a SIGKILL in the last evaluation.
 
-    python tests/faults/signal_loop.py --ranks 1 step evaluation precise_bn save startup resume last
+    python tests/faults/signal_loop.py --ranks 1 step evaluation figures precise_bn save startup resume last killed
     python tests/faults/signal_loop.py --ranks 2 step evaluation both
     python tests/faults/signal_loop.py --random 50
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import os
 import random
 import signal
@@ -30,7 +32,7 @@ import torch
 from kill_loop import digest, end, wait
 
 ITERATIONS = 9
-MOMENTS = ("step", "evaluation", "precise_bn", "save", "startup", "resume", "last", "both")
+MOMENTS = ("step", "evaluation", "figures", "precise_bn", "save", "startup", "resume", "last", "killed", "both")
 LIMIT = 10.0  # seconds from signal to exit
 
 
@@ -52,6 +54,7 @@ def write_config(work: Path) -> None:
             "DATASETS.TEST=('signal_val',)",
             "MODEL.NAME=fcos_tiny",
             "MODEL.NUM_CLASSES=3",
+            "MODEL.SCORE_THRESH_TEST=0.0",
             "MODEL.DEVICE=cpu",
             "DATALOADER.NUM_WORKERS=1",
             "INPUT.MIN_SIZE_TRAIN=(48,)",
@@ -73,17 +76,44 @@ def write_config(work: Path) -> None:
     build_model(cfg)  # which imports what it needs, before the forks
 
 
-def signal_myself(folder: Path) -> None:
+def signal_myself(folder: Path, number: signal.Signals = signal.SIGTERM) -> None:
     """Send the signal and note when, once in a training."""
     try:
         (folder.parent / f"{folder.name}.sent").touch(exist_ok=False)
     except FileExistsError:
         return
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), number)
+
+
+def tell_scores() -> None:
+    """Add the sum of all scores to an evaluation's results: average precision is 0 for long, whatever is predicted."""
+    from drivetrain.evaluation import COCOEvaluator
+
+    reset, process, evaluate = COCOEvaluator.reset, COCOEvaluator.process, COCOEvaluator.evaluate
+
+    def resetting(self: Any) -> None:
+        self._scores = 0.0
+        reset(self)
+
+    def processing(self: Any, inputs: Any, outputs: Any) -> None:
+        self._scores += sum(float(output["instances"].scores.double().sum()) for output in outputs)
+        process(self, inputs, outputs)
+
+    def evaluating(self: Any, *arguments: Any) -> Any:
+        results = evaluate(self, *arguments)
+        if results:
+            results["bbox"]["scores"] = self._scores
+        return results
+
+    COCOEvaluator.reset = resetting  # type: ignore[method-assign]
+    COCOEvaluator.process = processing  # type: ignore[method-assign]
+    COCOEvaluator.evaluate = evaluating  # type: ignore[method-assign]
 
 
 def arm(moment: str, folder: Path, rank: int, ranks: int) -> None:
     """Make this process send itself the signal when it gets to a moment."""
+    from faster_coco_eval import COCOeval_faster
+
     from drivetrain.checkpoint.files import FileLayer
     from drivetrain.engine import hooks
     from drivetrain.engine.defaults import DefaultTrainer
@@ -99,17 +129,20 @@ def arm(moment: str, folder: Path, rank: int, ranks: int) -> None:
         setattr(cls, name, wrapped)
 
     sender = rank == ranks - 1 or moment == "both"
-    if moment in ("evaluation", "both", "last"):
+    if moment in ("evaluation", "both", "last", "killed"):
 
         def in_evaluation(evaluator: Any, *batch: Any) -> None:
             done = evaluator.__dict__["_batches"] = evaluator.__dict__.get("_batches", 0) + 1
             if ranks > 1:
                 time.sleep(0.3)  # long enough for the other rank to hear of it
             last = (folder / "model_final.pth").exists()
-            if sender and done == 2 and last == (moment == "last"):
-                signal_myself(folder if ranks == 1 else folder.with_name(f"{folder.name}.{rank}"))
+            if sender and done == 2 and last == (moment in ("last", "killed")):
+                number = signal.SIGKILL if moment == "killed" else signal.SIGTERM
+                signal_myself(folder if ranks == 1 else folder.with_name(f"{folder.name}.{rank}"), number)
 
         before(COCOEvaluator, "process", in_evaluation)
+    elif moment == "figures" and sender:
+        before(COCOeval_faster, "evaluate", lambda *_: signal_myself(folder))
     elif moment == "precise_bn" and sender:
         layers = torch.nn.BatchNorm2d
         act = hooks.PreciseBN.act
@@ -157,6 +190,7 @@ def begin(arguments: list[str], folder: Path, moment: str = "", rank: int = 0, r
             import torch.distributed as dist
 
             dist.init_process_group("gloo", init_method=f"file://{folder}.store", world_size=ranks, rank=rank)
+        tell_scores()
         if moment:
             arm(moment, folder, rank, ranks)
         from drivetrain.cli.main import main as command
@@ -184,9 +218,29 @@ def life(arguments: list[str], folder: Path, moment: str, ranks: int, until: flo
 
 def go_on(work: Path, folder: Path, ranks: int) -> list[int]:
     """Continue as a person would: resume where there is a checkpoint, else start again."""
+    if is_over(folder):
+        return [0]
     if (folder / "last_checkpoint").exists():
         return life(["resume", str(folder)], folder, "", ranks)[0]
     return life(train_arguments(work, folder), folder, "", ranks)[0]
+
+
+def is_over(folder: Path) -> bool:
+    """Whether nothing is left to do, the report included."""
+    return (folder / "finished.json").exists() and (folder / "report.html").exists()
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """What is compared: digests of the final state, and the evaluations on the way there, as they were written."""
+    lines = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
+    return {**digest(folder), "evaluations": [line for line in lines if "bbox/AP" in line]}
+
+
+def difference(folder: Path, expected: dict[str, Any]) -> str:
+    """What is not as in the training that was left alone."""
+    found = outcome(folder)
+    wrong = [name for name, value in found.items() if value != expected[name]]
+    return f"other than without a signal: {', '.join(wrong)}" if wrong else ""
 
 
 def train_arguments(work: Path, folder: Path) -> list[str]:
@@ -201,21 +255,26 @@ def check(work: Path, moment: str, ranks: int, expected: Any) -> str:
         life([*arguments, "--time-limit", "0.001"], folder, "", ranks)
         arguments = ["resume", str(folder)]
     codes, seconds = life(arguments, folder, moment, ranks)
-    wanted = {"startup": [-signal.SIGTERM], "resume": [75, -signal.SIGTERM], "last": [0]}.get(moment, [75])
+    wanted = [-signal.SIGKILL] if moment == "killed" else [75]
     print(f"{moment}, {ranks} ranks: exit codes {codes}, {seconds:.1f} s", flush=True)
     problems = [] if set(codes) <= set(wanted) else [f"exit codes {codes}"]
     if seconds > LIMIT:
         problems.append(f"{seconds:.1f} s from the signal to the end")
     if moment == "save" and not (folder / "model_0000003.pth").exists():
         problems.append("the save in flight was lost")
-    if not problems and moment in ("evaluation", "precise_bn", "both"):
+    said = Path(f"{folder}.output0").read_text()
+    if moment in ("startup", "resume") and "SIGTERM before the first step: there is nothing new to save" not in said:
+        problems.append("it does not say that there is nothing to resume")
+    if not problems and moment in ("evaluation", "figures", "precise_bn", "both"):
         saved = torch.load(folder / "model_preempted.pth", weights_only=True)
         if saved["iteration"] != 3 or saved["trainer"]["hooks"]["EvalHook"]["evaluated"] is not None:
             problems.append(f"{moment} was not left: saved after iteration {saved['iteration']}")
-    if moment != "last" and any(again := go_on(work, folder, ranks)):
+    if any(again := go_on(work, folder, ranks)):
         problems.append(f"the exit codes of its continuation are {again}")
-    elif digest(folder) != expected:
-        problems.append(f"the final state is {digest(folder)}, not {expected}")
+    elif wrong := difference(folder, expected):
+        problems.append(wrong)
+    elif not is_over(folder):
+        problems.append("its continuation leaves something to do")
     output = Path(f"{folder}.output0").read_text()[-4000:] if problems else ""
     return "; ".join(problems) + output
 
@@ -233,16 +292,17 @@ def check_random(work: Path, number: int, draw: random.Random, duration: float, 
     seconds = time.monotonic() - start
     done = "saved" if code == 75 else "ended" if code else "finished"
     print(f"{name.name}: exit code {code} ({done}) after {seconds:.2f} s", flush=True)
+    output = Path(f"{folder}.output0").read_text()[-3000:]
     if code not in (0, 75, -name, 130):
-        return f"exit code {code}\n" + Path(f"{folder}.output0").read_text()[-3000:], seconds
-    if code == 75 and not (folder / "last_checkpoint").exists():
-        return "exit code 75 without a checkpoint", seconds
-    finished = (folder / "model_final.pth").exists()  # the signal came to the pictures and reports after it
-    if code == 75 and finished:
-        return "exit code 75 with nothing left to do", seconds
-    if code and not finished and any(again := go_on(work, folder, 1)):
+        return f"exit code {code}\n{output}", seconds
+    unsaid = not any(
+        text in output for text in ("Continue this training with", "before the first step", "after the la")
+    )
+    if code == 75 and unsaid:
+        return f"exit code 75 without the command that goes on\n{output}", seconds
+    if code and any(again := go_on(work, folder, 1)):
         return f"{again} continuing\n" + Path(f"{folder}.output0").read_text()[-3000:], seconds
-    return ("" if digest(folder) == expected else "the final state differs"), seconds
+    return difference(folder, expected), seconds
 
 
 def main() -> int:
@@ -267,7 +327,7 @@ def main() -> int:
         if any(codes):
             print(f"the training fails when left alone:\n{(work / 'whole.output0').read_text()[-3000:]}")
             return 1
-        expected = digest(work / "whole")
+        expected = outcome(work / "whole")
         found = {moment: check(work, moment, args.ranks, expected) for moment in args.moments}
         problems += [f"{moment}: {problem}" for moment, problem in found.items() if problem]
         draw, times = random.Random(args.seed), []

@@ -34,7 +34,7 @@ def test_without_a_part_of_the_state_it_diverges(part: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", ["rng", "EMA"])
+@pytest.mark.parametrize("part", ["rng", "EMA", "buffers"])
 def test_without_the_other_parts_too(part: str) -> None:
     result = run("--kills", "8", "--without", part)
     assert result.returncode == 1 and "failed resumes 0" in result.stdout, result.stdout

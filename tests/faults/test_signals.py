@@ -22,14 +22,29 @@ def run(*arguments: str) -> str:
     return result.stdout
 
 
-def test_at_each_moment_of_a_training() -> None:
-    shown = run("step", "evaluation", "precise_bn", "save", "startup", "resume", "last")
-    assert shown.count("exit codes [75]") >= 4, shown
-    assert "startup, 1 ranks: exit codes [-15]" in shown and "last, 1 ranks: exit codes [0]" in shown, shown
+def check(*moments: str) -> None:
+    shown = run(*moments)
+    for moment in moments:
+        code = -9 if moment == "killed" else 75
+        assert f"{moment}, 1 ranks: exit codes [{code}]" in shown, shown
+
+
+def test_at_moments_of_a_training() -> None:
+    check("evaluation", "precise_bn", "startup", "last")
+
+
+@pytest.mark.slow
+def test_at_other_moments() -> None:
+    check("step", "figures", "save", "resume", "killed")
 
 
 def test_to_one_of_two_ranks_within_an_evaluation() -> None:
     assert "evaluation, 2 ranks: exit codes [75, 75]" in run("--ranks", "2", "evaluation")
+
+
+@pytest.mark.slow
+def test_to_one_of_two_ranks_within_the_last_evaluation() -> None:
+    assert "last, 2 ranks: exit codes [75, 75]" in run("--ranks", "2", "last")
 
 
 @pytest.mark.slow

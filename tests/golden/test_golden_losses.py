@@ -1,9 +1,12 @@
-"""The first 20 losses of the one-stage models, as they were when they were last looked at.
+"""The first 20 losses of a model of each family, as they were when they were last looked at.
 
 A change of data order, augmentation, model, loss, optimizer or schedule shows here, whether it was meant or not. When
 it was, ``GOLDEN=update python -m pytest tests/golden`` writes the new values, and the commit says why they changed.
-Two-stage models are left out: which boxes their second stage learns from hangs on the last bit of a score, and so on
-the processor.
+
+Other processors round otherwise, and steps amplify it. Where the losses of a model jump, for which boxes its second
+stage learns from hangs on the last bit of a score, its first steps are compared closely and the others loosely: random
+factors of 1 + 1e-6 on all weights change Faster R-CNN's losses by at most 0.4 % in five steps, and by 24 % in twenty.
+In SSDLite it is batch norm over few samples that does so: it is frozen in the backbone.
 """
 
 from __future__ import annotations
@@ -23,8 +26,14 @@ from drivetrain.runtime.seeding import seed_all_rng
 
 STORED = Path(__file__).with_name("losses.json")
 STEPS = 20
-# Other processors and other releases of PyTorch round otherwise, and steps amplify it; a changed step is far beyond.
-TOLERANCE = 2e-3
+CLOSE, LOOSE = 2e-3, 0.4  # relative; a changed step is far beyond the first
+# The models, with what is changed in the config, and how many steps are compared closely.
+MODELS: dict[str, tuple[tuple[str, ...], int]] = {
+    "fcos_tiny": ((), STEPS),
+    "retinanet_tiny": ((), STEPS),
+    "faster_rcnn_tiny": ((), 4),
+    "ssdlite": (("SOLVER.IMS_PER_BATCH=2", "MODEL.BACKBONE.NORM=FrozenBN"), STEPS),
+}
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +59,7 @@ def losses(model: str, data: SyntheticDataset, folder: Path) -> list[dict[str, f
             "DATALOADER.NUM_WORKERS=0",
             "REHEARSE=False",
             "SEED=7",
+            *MODELS[model][0],
         ]
     )
     seed_all_rng(7)
@@ -67,13 +77,32 @@ def forget() -> Any:
     MetadataCatalog.clear()
 
 
-@pytest.mark.parametrize("model", ["fcos_tiny", "retinanet_tiny"])
+def compare(found: list[dict[str, float]], stored: list[dict[str, float]], close: int) -> None:
+    """Fails where losses differ; ``close`` is the number of steps compared closely."""
+    for step, (now, then) in enumerate(zip(found, stored, strict=True)):
+        tolerance = CLOSE if step < close else LOOSE
+        assert now == pytest.approx(then, rel=tolerance, abs=1e-5), f"step {step}"
+
+
+@pytest.mark.parametrize("model", MODELS)
 def test_losses_are_the_stored_ones(model: str, data: SyntheticDataset, tmp_path: Path) -> None:
     found = losses(model, data, tmp_path / "out")
     stored = json.loads(STORED.read_text()) if STORED.exists() else {}
     if os.environ.get("GOLDEN") == "update":
         STORED.write_text(json.dumps({**stored, model: found}, indent=1, sort_keys=True) + "\n")
         pytest.skip("the stored values were replaced")
-    for step, (now, then) in enumerate(zip(found, stored[model], strict=True)):
-        assert now == pytest.approx(then, rel=TOLERANCE, abs=1e-5), f"step {step}"
+    compare(found, stored[model], MODELS[model][1])
     assert found[-1] != found[0]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_comparison_can_fail(model: str) -> None:
+    stored = json.loads(STORED.read_text())[model]
+    close = MODELS[model][1]
+    name = next(iter(stored[0]))
+    for step, factor in [(0, 1.01), (close - 1, 1.01), (STEPS - 1, 2.0)]:
+        changed = [dict(values) for values in stored]
+        changed[step][name] *= factor
+        with pytest.raises(AssertionError, match=f"step {step}"):
+            compare(changed, stored, close)
+    compare(stored, stored, close)

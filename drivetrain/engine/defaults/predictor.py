@@ -13,7 +13,8 @@ from PIL import Image
 
 from drivetrain.config import CfgNode
 from drivetrain.data.catalog import Metadata, MetadataCatalog
-from drivetrain.data.images import convert_PIL_to_numpy, read_image
+from drivetrain.data.images import ImageFile, convert_PIL_to_numpy
+from drivetrain.data.pixels import as_image
 from drivetrain.data.transforms import ResizeShortestEdge
 from drivetrain.errors import UserInputError
 from drivetrain.modeling import build_model
@@ -144,22 +145,24 @@ class DefaultPredictor:
         return outputs
 
     def _prepare(self, source: Any) -> dict[str, Any]:
-        """One image as the model takes it: resized, CHW, in the model's channel order."""
-        array = self._read(source)
-        height, width = array.shape[:2]
-        image = torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
+        """One image as the model takes it: resized, CHW, in the model's channel order, in memory of its own."""
+        image, reverse = self._read(source)
+        height, width = image.shape[1:]
         resize = self.aug.draw(np.random.default_rng(0), height, width)
-        return {"image": resize.apply_image(image), "height": height, "width": width}
+        return {"image": _planes(resize.apply_image(image), reverse), "height": height, "width": width}
 
-    def _read(self, source: Any) -> np.ndarray[Any, Any]:
-        """An HWC uint8 array in the model's channel order."""
+    def _read(self, source: Any) -> tuple[torch.Tensor, bool]:
+        """A uint8 tensor (3, H, W), and whether its channels are in the other order than the model's."""
         if isinstance(source, (str, Path)):
-            return read_image(str(source), self.input_format)
+            return ImageFile(source, self.input_format).tensor(), False
         if isinstance(source, Image.Image):
-            return convert_PIL_to_numpy(source, self.input_format)
+            return as_image(convert_PIL_to_numpy(source, self.input_format)), False
         if not isinstance(source, np.ndarray) or source.ndim != 3 or source.shape[2] != 3 or source.dtype != np.uint8:
             raise UserInputError(_not_an_image(source))
-        return source[:, :, ::-1] if self.input_format == "RGB" else source
+        reverse = self.input_format == "RGB"
+        if source.strides[2] < 0:  # the view of an RGB array as BGR
+            source, reverse = source[:, :, ::-1], not reverse
+        return as_image(source if source.flags.writeable else source.copy()), reverse
 
     def _class_names(self) -> list[str]:
         """Class names of the registered test dataset, or of the checkpoint."""
@@ -177,6 +180,15 @@ class DefaultPredictor:
                 return Metadata(**{**metadata.as_dict(), "thing_classes": names})  # the catalog's stays as it is
             return metadata
         return Metadata("predictor", **({"thing_classes": names} if names else {}))
+
+
+def _planes(image: torch.Tensor, reverse: bool) -> torch.Tensor:
+    """A contiguous copy (3, H, W) of an image in any layout, its channels in reverse order if that is asked."""
+    planes = torch.empty(image.shape, dtype=image.dtype)
+    channels = image.numpy()
+    for plane, channel in zip(planes.numpy(), channels[::-1] if reverse else channels, strict=True):
+        plane[...] = channel
+    return planes
 
 
 def _not_an_image(value: Any) -> str:

@@ -29,9 +29,10 @@ class PeriodicCheckpointer(_PeriodicCheckpointer, HookBase):
 
     def after_step(self) -> None:
         """Save if it is time to."""
-        self.max_iter = self.trainer.max_iter
-        self._final_written = self.trainer.iter + 1 >= self.trainer.max_iter
-        self.step(self.trainer.iter)
+        trainer = self.trainer
+        iteration, self.max_iter = trainer.iter, trainer.max_iter
+        self._final_written = iteration + 1 >= self.max_iter
+        self.step(iteration)
 
     def after_train(self) -> None:
         """Write ``model_final`` if training finished without it; return when nothing is being written any more."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from drivetrain.engine.hook_base import HookBase
 from drivetrain.errors import TrainingError
 
 __all__ = ["PeriodicHook", "finished", "last_iteration"]
+
+logger = logging.getLogger(__name__)
 
 
 def finished(trainer: Any) -> bool:
@@ -30,9 +34,15 @@ class PeriodicHook(HookBase):
     A training that another hook ends early has a last iteration that nobody knew to be it; then the call comes in
     ``after_train``.
 
+    A resumed training first makes up for the call at its checkpoint's iteration if that checkpoint was written before
+    the call was through (a signal cut it short, or the process was killed): what follows is as if there had been no
+    interruption.
+
     Args:
         period: iterations between two calls; 0 for the end alone.
     """
+
+    _key = "acted"  # of the state
 
     def __init__(self, period: int) -> None:
         if period < 0:
@@ -40,25 +50,58 @@ class PeriodicHook(HookBase):
                 f"the period of {type(self).__name__} is {period}: give a number of iterations, or 0 for the end alone"
             )
         self._period = period
-        self._acted: bool | None = None  # whether it did after the newest iteration; None before the first
+        self._done: int | None = None  # the iteration after which the newest call was made, and was not cut short
+        self._restored = False
 
     def act(self, iteration: int) -> None:
-        """What the hook does, after ``iteration`` (from 0)."""
+        """What the hook does, after ``iteration`` (from 0).
+
+        A subclass that publishes its result sets ``_done`` before: hooks save checkpoints when they hear of it.
+        """
         raise NotImplementedError(f"{type(self).__name__} does not define act()")
 
     def before_train(self) -> None:
-        """Forget an earlier training."""
-        self._acted = None
+        """Make up for a call that the checkpoint does not know of; without a checkpoint, forget an earlier training."""
+        trainer = self.trainer
+        last = trainer.start_iter - 1
+        if not self._restored:
+            self._done = None
+        elif self._is_due(last) and self._done != last:
+            name = type(self).__name__
+            logger.info("%s makes up for iteration %d: the checkpoint was written before it was through", name, last)
+            start = trainer.iter
+            trainer.iter = trainer.storage.iter = last  # so that a hook that ends the training ends it here
+            self._act(last)
+            trainer.iter = trainer.storage.iter = start
+        self._restored = False
 
     def after_step(self) -> None:
         """Act when the period is over or this is the last iteration."""
-        done = self.trainer.iter + 1
-        self._acted = done >= self.trainer.max_iter or (self._period > 0 and done % self._period == 0)
-        if self._acted:
-            self.act(self.trainer.iter)
+        if self._is_due(self.trainer.iter):
+            self._act(self.trainer.iter)
 
     def after_train(self) -> None:
         """Act if training finished and the last iteration was not known to be it."""
-        if self._acted is False and finished(self.trainer):
-            self._acted = True
-            self.act(last_iteration(self.trainer))
+        last = last_iteration(self.trainer)
+        if last >= self.trainer.start_iter and last != self._done and finished(self.trainer):
+            self._act(last)
+
+    def _act(self, iteration: int) -> None:
+        self.act(iteration)
+        self._done = iteration
+
+    def _is_due(self, iteration: int) -> bool:
+        """Whether the call is to be made in ``after_step`` of an iteration."""
+        return iteration >= 0 and (iteration + 1 >= self.trainer.max_iter or self._ends_period(iteration))
+
+    def _ends_period(self, iteration: int) -> bool:
+        return iteration >= 0 and self._period > 0 and (iteration + 1) % self._period == 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The iteration after which the newest call was made."""
+        return {self._key: self._done}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up what :meth:`state_dict` gave."""
+        self._done = state[self._key]
+        self._restored = True

@@ -55,6 +55,7 @@ class ValidationLoss(PeriodicHook):
             results |= {f"validation/{name}": value for name, value in losses.items()}
         for name, value in results.items():
             self.trainer.storage.put_scalar(name, value, smoothing_hint=False, cur_iter=iteration)
+        self._done = iteration
         self.trainer.after_evaluation(results)
 
     def _run(self, model: torch.nn.Module) -> tuple[int, dict[str, torch.Tensor]]:

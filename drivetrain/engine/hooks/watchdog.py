@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 
@@ -23,23 +24,35 @@ __all__ = ["Watchdog"]
 logger = logging.getLogger(__name__)
 
 _LONGEST_INTERVAL = 5.0  # seconds between two looks
+_AUTOMATIC = {"step": 300.0, "first": 1800.0, "hooks": 3600.0}  # seconds; the least that automatic limits are
+_TIMES = {"step": 20.0, "first": 3.0, "hooks": 5.0}  # how many times what was seen a limit is
+_DEBUGGERS = ("bdb.", "pdb.", "ipdb.", "pudb.", "IPython.", "debugpy.", "pydevd", "_pydevd")  # how module names begin
+_SEEMS = "seems to hang, and goes on waiting (WATCHDOG with a number of seconds would end it)"
+_AT_A_PROMPT = "(debugger)"  # instead of a hook's name
 
 
 class Watchdog(HookBase):
     """Says where every rank is, with the Python stacks of all threads, when an iteration takes too long.
 
-    A thread looks on, four times per timeout and at least every 5 seconds; an iteration pays for one clock reading.
-    Where the training is (waiting for data, forward, backward, in which hook) is found from its stack. With several
-    ranks each thread leaves a note of that in a folder, for when one rank hangs, the others wait for it and can no
-    longer talk. The first that takes too long logs a table of all ranks, which rank the others seem to wait for (one
-    that was stopped or has died too), the images at hand, everybody's stacks, and where PyTorch records collectives,
-    those that are pending, with the file that ``torchfrtrace`` reads.
+    A thread looks on, eight times per timeout and at least every 5 seconds; iterations pay nothing for it. Where the
+    training is (waiting for data, forward, backward, in which hook) is found from its stack. With several ranks each
+    thread leaves a note of that in a folder, for when one rank hangs, the others wait for it and can no longer talk.
+    The first that takes too long logs a table of all ranks, which rank the others seem to wait for (one that was
+    stopped or has died too), the images at hand, everybody's stacks, and where PyTorch records collectives, those that
+    are pending, with the file that ``torchfrtrace`` reads.
+
+    With ``None``, limits are generous and fit what was seen: a step may take 5 minutes, and 20 times as long as the
+    slowest one so far; the first one half an hour; one with hooks at work, such as an evaluation, an hour, and 5 times
+    as long as the slowest so far. That is told and nothing else, so that no training is ended that would have gone on.
+
+    A process that was stopped as a whole (a suspended machine, SIGSTOP) begins anew to wait, and one at a debugger's
+    prompt does not hang, nor do those that wait for it.
 
     All ranks register it. Code that holds Python's interpreter lock while it hangs stops the watchdog of its process
     as well; the other ranks tell of it then.
 
     Args:
-        timeout: seconds that a step may take.
+        timeout: seconds that a step may take; None for limits that fit what was seen.
         first_timeout: seconds for the first step, in which workers start and kernels are chosen (default: 10 times
             ``timeout``).
         hooks_timeout: seconds when hooks are at work, such as an evaluation, on this rank or another (default: 10
@@ -55,26 +68,23 @@ class Watchdog(HookBase):
 
     def __init__(
         self,
-        timeout: float,
+        timeout: float | None,
         *,
         first_timeout: float | None = None,
         hooks_timeout: float | None = None,
         abort: bool = False,
         folder: str | os.PathLike[str] | None = None,
     ) -> None:
-        if not timeout > 0:
+        if timeout is not None and not timeout > 0:
             raise TrainingError(f"timeout={timeout!r} of Watchdog has to be more than 0 seconds")
         if folder is not None and not os.path.isdir(folder):
             raise TrainingError(f"folder={os.fspath(folder)!r} of Watchdog is no folder: make it before the training")
-        self._timeout = float(timeout)
-        self._first_timeout = 10 * self._timeout if first_timeout is None else first_timeout
-        self._hooks_timeout = 10 * self._timeout if hooks_timeout is None else hooks_timeout
-        self._shortest = min(self._timeout, self._first_timeout, self._hooks_timeout)
-        self._interval = min(self._shortest / 4, _LONGEST_INTERVAL)
-        self._patience = max(self._shortest / 2, 1.0)  # seconds to wait for the others' stacks
+        self._limits = _Limits(timeout, first_timeout, hooks_timeout)
+        shortest = self._limits.shortest
+        self._interval = min(shortest / 8, _LONGEST_INTERVAL)
+        self._patience = max(shortest / 2, 1.0)  # seconds to wait for the others' stacks
         self._abort = abort
         self._parent = os.path.abspath(folder or tempfile.gettempdir())
-        self._mark = (0.0, 0)  # when the newest iteration began, and which it is
         self._first = 0
         self._reported: int | None = None
         self._thread_id = 0
@@ -92,15 +102,10 @@ class Watchdog(HookBase):
         self._board = self._make_board()
         if self._board is not None:
             self._board.write(self._first, Place("before_train"))
-        self._mark = (monotonic(), self._first)
         self._reported, self._asked = None, False
         self._stopped.clear()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._thread.start()
-
-    def before_step(self) -> None:
-        """Start the clock."""
-        self._mark = (monotonic(), self.trainer.iter)
 
     def after_train(self) -> None:
         """End the thread."""
@@ -130,22 +135,35 @@ class Watchdog(HookBase):
     # The thread
 
     def _watch(self) -> None:
-        looked = monotonic()
+        looked = start = monotonic()
+        seen, at_work = self._first, False  # the iteration at the last look, and whether hooks were seen in it
         while not self._stopped.wait(self._interval):
             now = monotonic()
-            start, iteration = self._mark
-            place = self._finder.place(self._thread_id)
+            try:
+                iteration = int(self.trainer.iter)
+            except ReferenceError:  # the trainer is gone, and this hook was not told
+                return
+            place = self._place()
+            if iteration != seen:  # for an interval at most
+                self._limits.learn("first" if seen == self._first else "hooks" if at_work else "step", looked - start)
+                seen, start, at_work = iteration, now, False
+            at_work = at_work or bool(place.hook)
             if self._board is not None:
                 self._tell(self._board, iteration, place)
-            if now - looked > 2 * self._interval + 1:
-                self._mark = (now, iteration)  # the whole process was stopped, not the training alone
+            if now - looked > 2 * self._interval + 1 or place.hook == _AT_A_PROMPT:
+                start = now  # the process was stopped as a whole, or somebody looks into it
             elif iteration != self._reported and (limit := self._exceeded(now - start, iteration, place)):
                 self._reported = iteration
+                hangs = _SEEMS if self._limits.automatic and not self._abort else "hangs"
                 self._report(
-                    f"Rank {comm.get_rank()} hangs: iteration {iteration} has taken {now - start:.1f} s (more than "
+                    f"Rank {comm.get_rank()} {hangs}: iteration {iteration} has taken {now - start:.1f} s (more than "
                     f"{limit:g} s), in {place}\n"
                 )
             looked = monotonic()  # a report takes its time
+
+    def _place(self) -> Place:
+        place = self._finder.place(self._thread_id)
+        return replace(place, hook=_AT_A_PROMPT) if _is_at_a_prompt(self._thread_id) else place
 
     def _tell(self, board: Board, iteration: int, place: Place) -> None:
         """Leave a note; answer a rank that asks, end with one that aborts."""
@@ -161,14 +179,17 @@ class Watchdog(HookBase):
 
     def _exceeded(self, seconds: float, iteration: int, place: Place) -> float:
         """The limit that an iteration exceeds where it is now; 0 if it does not."""
-        if seconds < self._shortest:
+        limits = self._limits
+        if seconds < limits.shortest:
             return 0.0
-        step_limit = self._first_timeout if iteration == self._first else self._timeout
-        limit = self._hooks_timeout if place.hook else step_limit
-        if limit <= seconds < self._hooks_timeout and self._board is not None:
+        limit = limits.hooks if place.hook else limits.first if iteration == self._first else limits.step
+        if limit <= seconds and self._board is not None:
             fresh = time.time() - 2 * self._interval - 1
-            if any(n.hook and not n.left and n.written > fresh for n in self._board.read().values()):
-                limit = self._hooks_timeout  # this rank waits for a hook of another one
+            others = {n.hook for n in self._board.read().values() if n.hook and not n.left and n.written > fresh}
+            if _AT_A_PROMPT in others:
+                return 0.0
+            if others:
+                limit = limits.hooks  # this rank waits for a hook of another one
         return limit if seconds >= limit else 0.0
 
     def _report(self, headline: str) -> None:
@@ -229,6 +250,49 @@ class Watchdog(HookBase):
     def _end(self, board: Board) -> None:
         board.leave()
         os._exit(1)
+
+
+class _Limits:
+    """How long a step may take (s).
+
+    Args:
+        timeout: of a step; None for limits that grow with what is seen.
+        first, hooks: of the first step, and of one with hooks at work.
+
+    Attributes:
+        automatic: whether they grow.
+        step, first, hooks: the limits now.
+    """
+
+    def __init__(self, timeout: float | None, first: float | None, hooks: float | None) -> None:
+        self.automatic = timeout is None
+        least = _AUTOMATIC if timeout is None else {"step": timeout, "first": 10 * timeout, "hooks": 10 * timeout}
+        self.step = float(least["step"])
+        self.first = least["first"] if first is None else first
+        self.hooks = least["hooks"] if hooks is None else hooks
+        self.shortest = min(self.step, self.first, self.hooks)  # what automatic limits never get below
+
+    def learn(self, kind: str, seconds: float) -> None:
+        """Take note of an iteration that is over: the first, one with hooks at work, or another step."""
+        if not self.automatic:
+            return
+        limit = _TIMES[kind] * seconds
+        if kind == "hooks":
+            self.hooks = max(self.hooks, limit)
+        else:
+            self.step = max(self.step, limit)
+
+
+def _is_at_a_prompt(thread: int) -> bool:
+    """Whether a debugger, or a console that was opened within the training, waits for somebody."""
+    frame = sys._current_frames().get(thread)
+    while frame is not None:
+        module = str(frame.f_globals.get("__name__")) + "."
+        if module.startswith(_DEBUGGERS):
+            return True
+        # A notebook's console lies outside of the training.
+        frame = None if module.startswith("drivetrain.engine.") else frame.f_back
+    return False
 
 
 def _blame(ranks: list[int], notes: dict[int, Note], silent: set[int]) -> str:

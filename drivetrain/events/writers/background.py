@@ -107,10 +107,9 @@ class BackgroundWriter(FailSafeWriter):
             images, histograms = storage._vis_data, storage._histograms
             storage.clear_images()
             storage.clear_histograms()
-        scalars = self._fresh.entries(storage)
         hints = storage.smoothing_hints()
-        scalars_with_hints = [(*scalar, hints.get(scalar[0], True)) for scalar in scalars]
-        return _News(self._number, storage.start_iter, storage.iter, scalars_with_hints, images, histograms)
+        scalars = [(name, hints.get(name, True), values) for name, values in self._fresh.by_name(storage).items()]
+        return _News(self._number, storage.start_iter, storage.iter, scalars, images, histograms)
 
     def _run(self) -> None:
         """What the thread does: until closed, give the news to its storage and let the writer write."""
@@ -145,18 +144,19 @@ class BackgroundWriter(FailSafeWriter):
 
 @dataclass(frozen=True)
 class _News:
-    """What came to a storage since the last call: its number, its iterations, (name, value, iteration, hint) ..."""
+    """What came to a storage since the last call: its number, its iterations, (name, hint, values) ..."""
 
     number: int
     start_iter: int
     iter: int
-    scalars: list[tuple[str, float, int, bool]]
+    scalars: list[tuple[str, bool, list[tuple[float, int]]]]
     images: list[Any]
     histograms: list[Any]
 
     def put_into(self, storage: EventStorage) -> None:
         storage.iter = self.iter
-        for name, value, iteration, hint in self.scalars:
-            storage.put_scalar(name, value, smoothing_hint=hint, cur_iter=iteration)
+        for name, hint, values in self.scalars:
+            for value, iteration in values:
+                storage.put_scalar(name, value, smoothing_hint=hint, cur_iter=iteration)
         storage._vis_data += self.images
         storage._histograms += self.histograms

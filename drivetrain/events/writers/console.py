@@ -7,6 +7,7 @@ import logging
 import math
 import time
 
+from drivetrain.events.history import ScalarHistory
 from drivetrain.events.storage import EventStorage
 
 from .base import FailSafeWriter
@@ -16,6 +17,7 @@ __all__ = ["CommonMetricPrinter", "peak_gpu_memory"]
 
 _SHOWN_ELSEWHERE = ("lr", "eta_seconds", "time", "data_time", "rank_data_time")
 _ETA_WINDOW = 1000  # iterations; long, so that the eta does not jump with every slow batch
+_ETA_RENEWAL = 10  # the median over the window is found anew when one part in so many of it is new
 
 
 class CommonMetricPrinter(FailSafeWriter):
@@ -44,6 +46,7 @@ class CommonMetricPrinter(FailSafeWriter):
         self._window_size = window_size
         self._fresh = FreshScalars(window_size)
         self._last_write: tuple[int, float] | None = None
+        self._pace: tuple[int, float] = (0, 0.0)  # median of `time`, and the number of values when it was found
 
     def write_events(self, storage: EventStorage) -> None:
         """Log the line; after the last iteration only when evaluation results came since."""
@@ -55,50 +58,41 @@ class CommonMetricPrinter(FailSafeWriter):
         parts = [
             self._eta(storage),
             f"iter: {storage.iter}",
-            *self._losses(storage),
-            *self._metrics(storage),
+            *self._scalars(storage),
             evaluation,
             *self._times(storage),
             _memory_part(),
         ]
         self.logger.info("  ".join(part for part in parts if part))
 
-    def _smoothed(self, storage: EventStorage, name: str) -> str:
-        history = storage.history(name)
-        if not storage.smoothing_hints()[name]:
-            return f"{name}: {history.latest():.4g}"
-        return f"{name}: {history.median(storage.count_samples(name, self._window_size)):.4g}"
-
-    def _losses(self, storage: EventStorage) -> list[str]:
-        return [self._smoothed(storage, name) for name in storage.histories() if "loss" in name]
-
-    def _metrics(self, storage: EventStorage) -> list[str]:
-        hints = storage.smoothing_hints()
-        shown = [
-            name
-            for name in storage.histories()
-            if "loss" not in name
-            and ("[metric]" in name or ("/" not in name and not hints[name] and name not in _SHOWN_ELSEWHERE))
-        ]
-        return [self._smoothed(storage, name) for name in shown]
+    def _scalars(self, storage: EventStorage) -> list[str]:
+        """Losses, then metrics and others that have no place of their own."""
+        losses: list[str] = []
+        metrics: list[str] = []
+        for name, history in storage.histories().items():
+            smooth = storage.smoothing_hints()[name]
+            if "loss" in name:
+                shown = losses
+            elif "[metric]" in name or not (smooth or "/" in name or name in _SHOWN_ELSEWHERE):
+                shown = metrics
+            else:
+                continue
+            shown.append(f"{name}: {history.smoothed(self._window_size) if smooth else history.latest():.4g}")
+        return losses + metrics
 
     def _evaluation(self, storage: EventStorage) -> str:
         """Evaluation results put since the last line, in brackets; none of single classes (``AP-cat``)."""
-        newest = {
-            name: value
-            for name, value, _ in self._fresh.entries(storage)
-            if is_evaluation(storage, name) and "loss" not in name and "[metric]" not in name
-        }
-        overall = [f"{k}: {v:.4g}" for k, v in newest.items() if "-" not in k.rsplit("/", 1)[-1]]
-        return f"[{'  '.join(overall)}]" if overall else ""
+        shown = [name for name in storage.histories() if _is_shown_as_result(storage, name)]
+        fresh = self._fresh.by_name(storage, shown)
+        return f"[{'  '.join(f'{name}: {values[-1][0]:.4g}' for name, values in fresh.items())}]" if fresh else ""
 
     def _times(self, storage: EventStorage) -> list[str]:
         histories = storage.histories()
         parts = []
         for name in ("time", "data_time"):
-            if name in histories:
-                average = histories[name].avg(storage.count_samples(name, self._window_size))
-                parts += [f"{name}: {average:.4f}", f"last_{name}: {histories[name].latest():.4f}"]
+            if (history := histories.get(name)) is not None:
+                average = history.avg(storage.count_samples(name, self._window_size))
+                parts.append(f"{name}: {average:.4f}  last_{name}: {history.latest():.4f}")
         if "lr" in histories:
             parts.append(f"lr: {histories['lr'].latest():.6g}")
         return parts
@@ -114,7 +108,7 @@ class CommonMetricPrinter(FailSafeWriter):
         if left <= 0:
             seconds = 0.0
         elif history is not None and len(history):
-            seconds = history.median(_ETA_WINDOW) * left
+            seconds = self._median_time(history) * left
         elif self._last_write is not None and storage.iter > self._last_write[0]:
             since = storage.iter - self._last_write[0]
             seconds = (now - self._last_write[1]) / since * left
@@ -124,12 +118,24 @@ class CommonMetricPrinter(FailSafeWriter):
         storage.put_scalar("eta_seconds", seconds, smoothing_hint=False)
         return f"eta: {datetime.timedelta(seconds=int(seconds))}"
 
+    def _median_time(self, history: ScalarHistory) -> float:
+        """The median over a long window, found anew now and then: sorting it costs more than the rest of the line."""
+        count, seconds = self._pace
+        if not 0 <= history.count - count < min(count, _ETA_WINDOW) / _ETA_RENEWAL:
+            count, seconds = self._pace = (history.count, history.median(_ETA_WINDOW))
+        return seconds
+
+
+def _is_shown_as_result(storage: EventStorage, name: str) -> bool:
+    elsewhere = "loss" in name or "[metric]" in name or "-" in name.rsplit("/", 1)[-1]
+    return is_evaluation(storage, name) and not elsewhere
+
 
 def peak_gpu_memory() -> int:
     """Peak of what this process allocated on its CUDA device, in bytes; 0 when it uses none."""
     import torch
 
-    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else 0  # type: ignore[no-untyped-call]
 
 
 def _memory_part() -> str:

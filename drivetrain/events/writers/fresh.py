@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterable
 
 from drivetrain.events.storage import EventStorage
 
@@ -25,36 +26,40 @@ class FreshScalars:
 
     def __init__(self, window_size: int = 20) -> None:
         self._window_size = window_size
-        self._cursor = 0
+        self._seen: dict[str, int] = {}
         self._storage: weakref.ref[EventStorage] | None = None
 
-    def entries(self, storage: EventStorage) -> list[tuple[str, float, int]]:
-        """Everything put since the last call, in order, as (name, value, iteration)."""
+    def by_name(self, storage: EventStorage, names: Iterable[str] | None = None) -> dict[str, list[tuple[float, int]]]:
+        """Everything put since the last call, or what of it has these names: name -> (value, iteration), in order."""
         if self._storage is None or self._storage() is not storage:
-            self._storage, self._cursor = weakref.ref(storage), 0
-        entries, self._cursor = storage.scalars_since(self._cursor)
-        return entries
+            self._storage, self._seen = weakref.ref(storage), {}
+        values, self._seen = storage.scalars_since(self._seen, names)
+        return values
 
     def read(self, storage: EventStorage) -> list[tuple[int, dict[str, float]]]:
         """What is to be written now: (iteration, name -> value), iterations ascending.
 
-        Of a smoothed scalar that is one value, its median, at the newest iteration it was put in. Of an
-        unsmoothed one it is every value when it comes now and then (evaluation results appear where they
-        belong, however rarely one writes), but only the newest when it was put in every single iteration (a
-        learning rate).
+        Of a smoothed scalar that is one value, its median, at the iteration it was last put in. Of an unsmoothed
+        one it is every value when it comes now and then (evaluation results appear where they belong, however
+        rarely one writes), but only the newest when it was put in every single iteration (a learning rate).
         """
-        values: dict[str, dict[int, float]] = {}
-        for name, value, iteration in self.entries(storage):
-            values.setdefault(name, {})[iteration] = value
         hints = storage.smoothing_hints()
+        histories = storage.histories()
         lines: dict[int, dict[str, float]] = {}
-        for name, by_iteration in values.items():
-            newest = max(by_iteration)
+        for name, values in self.by_name(storage).items():
             if hints.get(name, True):
-                count = storage.count_samples(name, self._window_size)
-                by_iteration = {newest: storage.history(name).median(count)}
-            elif len(by_iteration) == newest - min(by_iteration) + 1:
-                by_iteration = {newest: by_iteration[newest]}
-            for iteration, value in by_iteration.items():
+                values = [(histories[name].smoothed(self._window_size), values[-1][1])]
+            elif len(values) > 1:
+                values = _thinned(values)
+            for value, iteration in values:
                 lines.setdefault(iteration, {})[name] = value
         return sorted(lines.items())
+
+
+def _thinned(values: list[tuple[float, int]]) -> list[tuple[float, int]]:
+    """The newest value alone, if there is one in every iteration; else all, the last one of each iteration."""
+    by_iteration = {iteration: value for value, iteration in values}
+    newest = max(by_iteration)
+    if len(by_iteration) == newest - min(by_iteration) + 1:
+        return [(by_iteration[newest], newest)]
+    return [(value, iteration) for iteration, value in by_iteration.items()]

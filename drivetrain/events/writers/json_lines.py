@@ -8,7 +8,7 @@ import os
 import tempfile
 import weakref
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from .fresh import FreshScalars, is_evaluation
 __all__ = ["JSONWriter"]
 
 _MAX_QUEUE = 10_000  # lines kept while the file cannot be written
+_ENCODER = json.JSONEncoder(sort_keys=True)
+_Line = tuple[int, dict[str, float]]  # the scalars of one iteration
 
 
 class JSONWriter(FailSafeWriter):
@@ -60,7 +62,7 @@ class JSONWriter(FailSafeWriter):
         self._fresh = FreshScalars(window_size)
         self._waiting: deque[_Line] = deque(maxlen=_MAX_QUEUE)
         self._file: AppendFile | None = None
-        self._found = _Found()
+        self._written: dict[str, int] = {}  # what stands in the file: the newest iteration of each scalar
         self._storage: weakref.ref[EventStorage] | None = None
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +77,7 @@ class JSONWriter(FailSafeWriter):
         """Append what is new; OSError when the file cannot be written, then it waits for the next call."""
         for iteration, scalars in self._fresh.read(storage):
             self.dropped += len(self._waiting) == _MAX_QUEUE
-            self._waiting.append(_Line(iteration, scalars))
+            self._waiting.append((iteration, scalars))
         if self._file is None:
             self._open(storage)
         self._append_waiting()
@@ -95,53 +97,32 @@ class JSONWriter(FailSafeWriter):
     def _open(self, storage: EventStorage) -> None:
         """Open the file for appending, made to fit ``storage`` unless it was opened for that one before."""
         if self._storage is None or self._storage() is not storage:
-            self._found = _make_fit(self._path, storage.start_iter)
+            self._written = _make_fit(self._path, storage.start_iter)
             self._waiting.extendleft(_restored_evaluations(storage))
             self._storage = weakref.ref(storage)
         self._file = AppendFile(self._path, new=False)
 
     def _append_waiting(self) -> None:
         """Append the waiting lines whole, or leave the file as it was and them waiting."""
-        found = _Found(dict(self._found.written))
-        data = b""
-        for line in self._waiting:
-            data += line.encode(found.written)
-            found.note(line.scalars, line.iteration)
+        written = dict(self._written)
+        data = b"".join([_encode(iteration, scalars, written) for iteration, scalars in self._waiting])
         if data and self._file is not None:
             self._file.append(data)
-        self._found = found
+        self._written = written
         self._waiting.clear()
 
 
-@dataclass
-class _Line:
-    """The scalars of one iteration."""
-
-    iteration: int
-    scalars: dict[str, float]
-
-    def encode(self, written: dict[str, int]) -> bytes:
-        """The line, without scalars that are ``written`` up to this iteration; empty when none is left."""
-        left: dict[str, Any] = {
-            name: value if math.isfinite(value) else None
-            for name, value in self.scalars.items()
-            if written.get(name, -1) < self.iteration
-        }
-        if not left:
-            return b""
-        return json.dumps({**left, "iteration": self.iteration}, sort_keys=True).encode() + b"\n"
-
-
-@dataclass
-class _Found:
-    """What stands in the file: the newest iteration of each scalar."""
-
-    written: dict[str, int] = field(default_factory=dict)
-
-    def note(self, scalars: dict[str, Any], iteration: int) -> None:
-        """Take up one line."""
-        for name in scalars:
-            self.written[name] = max(iteration, self.written.get(name, -1))
+def _encode(iteration: int, scalars: Mapping[str, float], written: dict[str, int]) -> bytes:
+    """A line, without scalars that are ``written`` up to its iteration; empty when none is left."""
+    left: dict[str, Any] = {
+        name: value if math.isfinite(value) else None
+        for name, value in scalars.items()
+        if written.get(name, -1) < iteration
+    }
+    if not left:
+        return b""
+    written.update(dict.fromkeys(left, iteration))
+    return _ENCODER.encode({**left, "iteration": iteration}).encode() + b"\n"
 
 
 def _restored_evaluations(storage: EventStorage) -> list[_Line]:
@@ -152,17 +133,21 @@ def _restored_evaluations(storage: EventStorage) -> list[_Line]:
             for value, iteration in history.values():
                 if iteration < storage.start_iter:
                     lines.setdefault(iteration, {})[name] = value
-    return [_Line(iteration, lines[iteration]) for iteration in sorted(lines, reverse=True)]
+    return sorted(lines.items(), reverse=True)
 
 
-def _make_fit(path: Path, start_iter: int) -> _Found:
-    """Bring the file of an earlier run into the state that a run starting at ``start_iter`` continues."""
-    found = _Found()
+def _make_fit(path: Path, start_iter: int) -> dict[str, int]:
+    """Bring the file of an earlier run into the state that a run starting at ``start_iter`` continues.
+
+    Returns:
+        The newest iteration of each scalar in it.
+    """
+    written: dict[str, int] = {}
     if not path.exists():
-        return found
+        return written
     if start_iter == 0 and path.is_file() and path.stat().st_size > 0:
         _set_aside(path)
-        return found
+        return written
     whole = True
     kept: list[bytes] = []
     with open(path, "rb") as file:
@@ -173,10 +158,11 @@ def _make_fit(path: Path, start_iter: int) -> _Found:
                 continue
             whole &= line.endswith(b"\n")
             kept.append(line.rstrip(b"\r\n") + b"\n")
-            found.note(content, content.pop("iteration"))
+            iteration = content.pop("iteration")
+            written.update({name: max(iteration, written.get(name, -1)) for name in content})
     if not whole:
         _replace(path, kept)
-    return found
+    return written
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import socket
@@ -81,18 +80,23 @@ class TensorboardXWriter(FailSafeWriter):
         images, histograms = storage._vis_data, storage._histograms
         storage.clear_images()
         storage.clear_histograms()
-        from torch.utils.tensorboard import summary
+        from .event_records import scalars_summary
 
         self._hide_points_of_a_killed_run(storage)
         for iteration, values in self._fresh.read(storage):
-            for name, value in values.items():
-                self._add(iteration, summary.scalar, name, value)
+            self._add(iteration, scalars_summary, values)
+        if images or histograms:
+            self._add_pictures(images, histograms)
+        self._append_waiting()
+
+    def _add_pictures(self, images: list[Any], histograms: list[Any]) -> None:
+        from torch.utils.tensorboard import summary
+
         for name, image, iteration in images:
             self._add(iteration, summary.image, name, image, dataformats="CHW")
         for histogram in histograms:
             tag, iteration = histogram.pop("tag"), histogram.pop("global_step")
             self._add(iteration, summary.histogram_raw, tag, **histogram)
-        self._append_waiting()
 
     def close(self) -> None:
         """Write what waits, if it can be, and close the file."""
@@ -119,7 +123,7 @@ class TensorboardXWriter(FailSafeWriter):
             self._waiting.append(_record(step=step, session_log=SessionLog(status=SessionLog.START)))
 
     def _add(self, iteration: int, make: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        """Keep one summary for writing; one that cannot be made (an image of a wrong shape) is counted and left out."""
+        """Keep a record of one summary; one that cannot be made (an image of a wrong shape) is counted and left out."""
         try:
             record = _record(step=iteration, summary=make(*args, **kwargs))
         except Exception as error:
@@ -160,10 +164,6 @@ class TensorboardXWriter(FailSafeWriter):
 
 
 def _record(**fields: Any) -> bytes:
-    """An event of now as a record of an event file."""
-    from tensorboard.compat.proto.event_pb2 import Event
-    from tensorboard.summary.writer.record_writer import RecordWriter
+    from .event_records import event_record
 
-    buffer = io.BytesIO()
-    RecordWriter(buffer).write(Event(wall_time=time.time(), **fields).SerializeToString())
-    return buffer.getvalue()
+    return event_record(**fields)

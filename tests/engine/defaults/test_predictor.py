@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,37 @@ def test_a_size_of_zero_leaves_the_image_alone(untrained: Any) -> None:
     image = noise(1, (70, 90))[0]
     predictor(image)
     assert torch.equal(seen[0].permute(1, 2, 0), torch.from_numpy(image[:, :, ::-1].copy()))
+
+
+@pytest.mark.parametrize("order", ["RGB", "BGR"])
+@pytest.mark.parametrize("size", [0, 48])
+def test_the_memory_of_an_array_does_not_matter(untrained: Any, order: str, size: int) -> None:
+    """A view with the channels reversed, one turned upside down, a read-only one, a transposed one, a part of one."""
+    predictor = untrained(f"INPUT.FORMAT={order}", f"INPUT.MIN_SIZE_TEST={size}")
+    image = noise(1, (64, 80))[0]
+    read_only = image.copy()
+    read_only.flags.writeable = False
+    larger = np.zeros((70, 100, 3), np.uint8)
+    larger[3:67, 7:87] = image
+    views = [
+        image[:, :, ::-1].copy()[:, :, ::-1],
+        image[::-1].copy()[::-1],
+        read_only,
+        image.transpose(2, 1, 0).copy().transpose(2, 1, 0),
+        larger[3:67, 7:87],
+    ]
+    expected = predictor._prepare(image)["image"]
+    assert expected.is_contiguous()
+    if not size:
+        pixels = torch.from_numpy(image if order == "BGR" else image[:, :, ::-1].copy())
+        assert torch.equal(expected.permute(1, 2, 0), pixels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for view in views:
+            prepared = predictor._prepare(view)["image"]
+            assert torch.equal(prepared, expected)
+            prepared.zero_()
+            assert np.array_equal(view, image)  # it is not the caller's memory
 
 
 def test_the_channel_order_of_the_config(untrained: Any, tmp_path: Path) -> None:

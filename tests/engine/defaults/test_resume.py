@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from drivetrain.engine.defaults import DefaultTrainer
-from drivetrain.engine.defaults.resume import ResumePlan, config_differences
+from drivetrain.engine.defaults.resume import EndMark, ResumePlan, config_differences
 from drivetrain.errors import CheckpointError, IncompatibleWeightsError
 
 
@@ -32,6 +32,35 @@ def test_the_log_names_file_length_parts_and_changes(caplog: pytest.LogCaptureFi
     text = caplog.text
     assert "Resuming from out/m.pth" in text and "continues at iteration 4 of 9, 5 left" in text
     assert "restored: model, optimizer" in text and "starts anew: hook EMA" in text and "SEED: 1 -> 2" in text
+
+
+def test_the_mark_of_a_training_that_is_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    mark = EndMark(tmp_path)
+    assert mark.iteration is None
+    mark.set(8)
+    assert EndMark(tmp_path).iteration == 8
+    assert [path.name for path in tmp_path.iterdir()] == ["finished.json"]
+    for content in ("", "[]", "{}", '{"iteration": "8"}', '{"iteration": 8'):
+        (tmp_path / "finished.json").write_text(content)
+        assert mark.iteration is None
+    mark.remove()
+    mark.remove()
+    assert list(tmp_path.iterdir()) == []
+    EndMark(tmp_path / "none").set(3)  # no folder is made for it
+    assert list(tmp_path.iterdir()) == [] and not caplog.text
+
+
+def test_a_full_disk_ends_no_training(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "unlink", full)
+    EndMark(tmp_path).set(3)
+    EndMark(tmp_path).remove()
+    assert caplog.text.count("No space left on device") == 2
 
 
 def test_the_plan_of_a_real_resume(make_cfg: Any, caplog: pytest.LogCaptureFixture) -> None:

@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from drivetrain.engine.defaults import DefaultTrainer
+from drivetrain.engine.defaults.resume import EndMark
+from drivetrain.engine.hooks import CallbackHook
 from drivetrain.errors import CheckpointError, ConfigError, IncompatibleWeightsError
 
 COSINE = ("SOLVER.LR_SCHEDULER_NAME=WarmupCosineLR", "DATASETS.TEST=()", "SOLVER.CHECKPOINT_PERIOD=2")
@@ -36,6 +38,54 @@ def test_resume_needs_a_checkpoint_and_iterations(make_cfg: Any) -> None:
     trained(make_cfg("out", *COSINE))
     with pytest.raises(ConfigError, match="no iteration is left.*finished iteration 1 and SOLVER.MAX_ITER is 2"):
         DefaultTrainer(make_cfg("out", *COSINE)).resume()
+
+
+def test_what_comes_after_the_last_iteration_is_made_up_for_once(make_cfg: Any, caplog: Any) -> None:
+    """The process was killed in its last evaluation, as the checkpoint of the last iteration was on the disk."""
+
+    class Killed(BaseException):
+        pass
+
+    def kill() -> None:
+        raise Killed
+
+    cfg = make_cfg("out", "TEST.EVAL_PERIOD=2", "SOLVER.CHECKPOINT_PERIOD=1")
+    torch.manual_seed(0)
+    killed = DefaultTrainer(cfg)
+    killed._evaluate = kill  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        killed.train()
+    trainer = DefaultTrainer(cfg)
+    with caplog.at_level(logging.INFO):
+        trainer.resume()
+    assert "All 2 iterations are done, but the training ended before its last evaluation" in caplog.text
+    results = trainer.train()
+    assert trainer.iter == 2 and "AP" in results["bbox"]
+    assert [i for _, i in trainer.storage.history("bbox/AP").values()] == [1]
+    expected = killed.model.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in trainer.model.state_dict().items())
+    lines = [json.loads(line) for line in (Path(cfg.OUTPUT_DIR) / "metrics.json").open()]
+    assert sum("bbox/AP" in line for line in lines) == 1
+    with pytest.raises(ConfigError, match="no iteration is left"):
+        DefaultTrainer(cfg).resume()
+    again = DefaultTrainer(cfg)
+    again.resume(end_again=True)
+    assert again.train() == results
+    lines = [json.loads(line) for line in (Path(cfg.OUTPUT_DIR) / "metrics.json").open()]
+    assert sum("bbox/AP" in line for line in lines) == 1
+
+
+def test_a_training_that_begins_is_not_over(make_cfg: Any) -> None:
+    cfg = make_cfg("out", *COSINE)
+    trained(cfg)
+    assert EndMark(cfg.OUTPUT_DIR).iteration == 1
+    anew = DefaultTrainer(cfg)
+    seen: list[Any] = []
+    anew.register_hooks([CallbackHook(after_step=lambda t: seen.append(EndMark(cfg.OUTPUT_DIR).iteration))])
+    anew.after_backward = lambda: 1 / 0 if anew.iter == 1 else None  # type: ignore[method-assign,assignment,return-value]
+    with pytest.raises(ZeroDivisionError):
+        anew.train()
+    assert seen == [None] and EndMark(cfg.OUTPUT_DIR).iteration is None
 
 
 def test_extend_follows_the_schedule_of_the_new_length_at_once(make_cfg: Any, caplog: Any) -> None:

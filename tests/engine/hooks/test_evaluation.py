@@ -158,12 +158,37 @@ def test_a_missed_evaluation_is_made_up_for(caplog: pytest.LogCaptureFixture) ->
     listener = Listener()
     with caplog.at_level(logging.INFO):
         called, trainer = resumed(listener, state=missed)
-    assert called == [3] and "Evaluating iteration 3" in caplog.text
+    assert called == [3] and "EvalHook makes up for iteration 3" in caplog.text
     assert listener.heard == [(3, {"m": 1.0})]
     assert trainer.storage.history("m").values() == [(1.0, 3)]
     assert trainer.iter == 6
     assert resumed(Listener(), state=done)[0] == []
     assert resumed(state=missed)[0] == [3]  # for the writers
+
+
+def test_the_last_evaluation_is_made_up_for_where_it_belongs() -> None:
+    """In ``after_train``, as without an interruption; not at all where that was not wanted."""
+    for period, after, expected in [(2, True, [4]), (0, True, [4]), (2, False, [])]:
+        trainer = Loop()
+        called = evaluations(trainer, period, eval_after_train=after)
+        trainer.load_state_dict({"iteration": 3, "hooks": {"EvalHook": {"evaluated": 1}}})
+        trainer.train(4, 4)
+        assert called == expected
+
+
+def test_a_training_that_was_left_before_its_first_iteration_has_missed_none() -> None:
+    trainer = Loop()
+    called = evaluations(trainer, 1, eval_after_train=False)
+    trainer.load_state_dict({"iteration": -1, "hooks": {"EvalHook": {"evaluated": None}}})
+    trainer.train(0, 2)
+    assert called == [0]
+
+
+def test_a_negative_period_is_none() -> None:
+    trainer = Loop()
+    called = evaluations(trainer, -1)
+    trainer.train(0, 2)
+    assert called == [2]
 
 
 def test_the_state_says_what_is_evaluated() -> None:

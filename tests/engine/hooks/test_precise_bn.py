@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ import torch
 from torch import nn
 
 from drivetrain.checkpoint import Checkpointer
-from drivetrain.engine.hooks import PeriodicCheckpointer, PreciseBN
+from drivetrain.engine.hooks import CallbackHook, PeriodicCheckpointer, PreciseBN, PreemptionCheckpointer
 from drivetrain.errors import TrainingError
 from drivetrain.testing import assert_same_training, tiny_loader, tiny_trainer
 
@@ -104,6 +106,41 @@ def test_a_training_that_failed_keeps_its_statistics() -> None:
         trainer.train(0, 1)
     assert not trainer.model.norm._forward_pre_hooks
     assert int(trainer.model.norm.num_batches_tracked) == 1
+
+
+def test_what_a_signal_cut_short_is_made_up_for(tmp_path: Path) -> None:
+    """Moving averages go on from the true statistics: those of the next step tell whether they were computed."""
+    data = [tiny_loader(seed=5).batch(index) for index in range(3)]
+
+    class Interrupted:
+        def __init__(self, trainer: Any) -> None:
+            self.trainer = trainer
+
+        def __iter__(self) -> Iterator[Any]:
+            for index, batch in enumerate(data):
+                if index == 2 and self.trainer.iter == 3:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                yield batch
+
+    def build(interrupt: bool) -> tuple[Any, Checkpointer, dict[int, torch.Tensor]]:
+        trainer, means = tiny_trainer(), dict[int, torch.Tensor]()
+        precise = PreciseBN(2, trainer.model, Interrupted(trainer) if interrupt else data, 3)
+        note = CallbackHook(after_step=lambda t: means.update({t.iter: trainer.model.norm.running_mean.clone()}))
+        checkpointer = Checkpointer(trainer.model, str(tmp_path), trainer=trainer)
+        trainer.register_hooks([precise, note, PreemptionCheckpointer(checkpointer)])
+        return trainer, checkpointer, means
+
+    whole, _, expected = build(False)
+    whole.train(0, 6)
+    cut, _, before = build(True)
+    with pytest.raises(SystemExit):
+        cut.train(0, 6)
+    resumed, checkpointer, after = build(False)
+    checkpointer.resume_or_load("")
+    resumed.train(4, 6)
+    assert (list(before), list(after)) == ([0, 1, 2], [4, 5])
+    for iteration, mean in (before | after).items():
+        assert torch.equal(mean, expected[iteration]), iteration
 
 
 def test_training_goes_on_as_without_it() -> None:

@@ -60,7 +60,7 @@ def test_a_signal_saves_after_the_step_and_the_resumed_training_is_the_same(
     assert all(torch.equal(value, expected[name]) for name, value in resumed.model.state_dict().items())
 
 
-def test_a_signal_in_the_last_step_lets_the_training_finish(tmp_path: Path) -> None:
+def test_a_signal_in_the_last_step_lets_a_training_finish_that_has_nothing_else_to_do(tmp_path: Path) -> None:
     trainer, _ = build(tmp_path, send(signal.SIGTERM, at=2))
     trainer.train(0, 3)
     assert trainer.iter == 3
@@ -144,13 +144,85 @@ def test_the_time_limit_ends_an_evaluation(tmp_path: Path) -> None:
     assert torch.load(tmp_path / "model_preempted.pth", weights_only=True)["iteration"] == 0
 
 
-def test_after_the_last_step_an_evaluation_is_finished(tmp_path: Path) -> None:
+def test_after_the_last_step_an_evaluation_is_left_too_and_made_up_for(tmp_path: Path) -> None:
     trainer, _ = build(tmp_path)
     act = lambda index: os.kill(os.getpid(), signal.SIGTERM) if index == 1 else None  # noqa: E731
     trainer._hooks.insert(0, EvalHook(0, evaluates(trainer, act)))
-    trainer.train(0, 3)
-    assert trainer.storage.history("m").values() == [(1.0, 2)]
+    assert exit_code(trainer, 0, 3) == 75
+    assert "m" not in trainer.storage.histories()
     assert not trainer.model._forward_pre_hooks
+    resumed, checkpointer = build(tmp_path)
+    resumed._hooks.insert(0, EvalHook(0, evaluates(resumed, lambda index: None)))
+    checkpointer.resume_or_load("")
+    assert resumed.iter == 2
+    resumed.train(3, 3)
+    assert resumed.storage.history("m").values() == [(1.0, 2)]
+    expected = trainer.model.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in resumed.model.state_dict().items())
+
+
+class Figures:
+    """What comes after the batches of an evaluation, in two parts; the signal comes in the first."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def evaluate(self) -> None:
+        self.calls.append("evaluate")
+        os.kill(os.getpid(), signal.SIGTERM)
+        self.matched()
+        self.accumulate()
+
+    def matched(self) -> None:
+        self.calls.append("matched")
+
+    def accumulate(self) -> None:
+        self.calls.append("accumulate")
+
+
+def test_figures_are_left_where_another_part_of_them_begins(tmp_path: Path) -> None:
+    trainer, _ = build(tmp_path)
+    figures = Figures()
+
+    @torch.no_grad()
+    def evaluate() -> dict[str, float]:
+        figures.evaluate()
+        return {"m": 1.0}
+
+    trainer._hooks.insert(0, EvalHook(2, evaluate))
+    assert exit_code(trainer, 0, 6) == 75
+    assert figures.calls == ["evaluate", "matched"]
+    assert sys.getprofile() is None
+    saved = torch.load(tmp_path / "model_preempted.pth", weights_only=True)["trainer"]
+    assert (saved["iteration"], saved["hooks"]["EvalHook"]) == (1, {"evaluated": None})
+
+
+def test_functions_of_such_names_in_a_step_are_left_alone(tmp_path: Path) -> None:
+    figures = Figures()
+    trainer, _ = build(tmp_path)
+    forward = trainer.forward
+
+    def matching(batch: Any) -> Any:
+        if trainer.iter == 1:
+            with torch.no_grad():
+                figures.evaluate()
+        return forward(batch)
+
+    trainer.forward = matching
+    assert exit_code(trainer, 0, 6) == 75
+    assert figures.calls == ["evaluate", "matched", "accumulate"] and sys.getprofile() is None
+    assert torch.load(tmp_path / "model_preempted.pth", weights_only=True)["iteration"] == 1
+
+
+def test_a_profiler_of_somebody_else_stays(tmp_path: Path) -> None:
+    own = lambda *event: None  # noqa: E731
+    trainer, _ = build(tmp_path, send(signal.SIGTERM, at=1))
+    sys.setprofile(own)
+    try:
+        assert exit_code(trainer, 0, 6) == 75
+        assert sys.getprofile() is own
+    finally:
+        sys.setprofile(None)
 
 
 def test_precise_bn_is_left_with_the_statistics_of_before(tmp_path: Path) -> None:

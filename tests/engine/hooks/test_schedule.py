@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from drivetrain.engine.hooks import CallbackHook
@@ -59,6 +61,50 @@ def test_never_after_a_failure_and_not_without_an_iteration() -> None:
     assert hook.at == []
     run(hook, 5, start=5)
     assert hook.at == []
+
+
+def resumed(period: int, acted: int | None, start: int, max_iter: int) -> tuple[list[int], list[int]]:
+    """Iterations of the calls after a resume, and the trainer's iteration at each."""
+    hook, trainer = Acts(period), Loop()
+    seen: list[int] = []
+    hook.act = lambda iteration: (hook.at.append(iteration), seen.append(trainer.iter))  # type: ignore[method-assign,assignment,return-value]
+    trainer.register_hooks([hook])
+    trainer.load_state_dict({"iteration": start - 1, "hooks": {"Acts": {"acted": acted}}})
+    trainer.train(start, max_iter)
+    return hook.at, seen
+
+
+def test_a_resumed_training_makes_up_for_a_call_that_was_cut_short(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        assert resumed(2, 1, 4, 7) == ([3, 5, 6], [3, 5, 6])
+    assert "Acts makes up for iteration 3: the checkpoint was written before it was through" in caplog.text
+    assert resumed(2, 3, 4, 7)[0] == [5, 6]  # it was through
+    assert resumed(2, 1, 3, 7)[0] == [3, 5, 6]  # none was due
+    assert resumed(1, None, 0, 2)[0] == [0, 1]  # before the first iteration nothing is
+    assert resumed(0, None, 7, 7) == ([6], [6])  # that of the last iteration, and once
+    assert resumed(0, 6, 7, 7)[0] == []
+
+
+def test_a_call_counts_when_it_is_through() -> None:
+    class Fails(Acts):
+        def act(self, iteration: int) -> None:
+            super().act(iteration)
+            if len(self.at) == 2:
+                raise ValueError
+
+    hook = Fails(2)
+    with pytest.raises(ValueError):
+        run(hook, 9)
+    assert hook.at == [1, 3] and hook.state_dict() == {"acted": 1}
+
+
+def test_without_a_checkpoint_an_earlier_training_is_forgotten() -> None:
+    hook, trainer = Acts(2), Loop()
+    trainer.register_hooks([hook])
+    for _ in range(2):
+        trainer.train(0, 3)
+    trainer.train(4, 5)
+    assert hook.at == [1, 2, 1, 2, 4]
 
 
 class CopiedLoop(Loop):

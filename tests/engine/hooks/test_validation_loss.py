@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from drivetrain.engine.hooks import EarlyStopping, HookBase, ValidationLoss
+from drivetrain.checkpoint import Checkpointer
+from drivetrain.engine.hooks import EarlyStopping, HookBase, PreemptionCheckpointer, ValidationLoss
 from drivetrain.engine.train_loop import SimpleTrainer
 from drivetrain.events.storage import get_event_storage
 from drivetrain.testing import assert_same_training, tiny_loader, tiny_trainer
@@ -128,3 +133,46 @@ def test_a_loader_that_is_used_up_is_said(caplog: pytest.LogCaptureFixture) -> N
     trainer.train(0, 3)
     assert len(trainer.storage.history("validation_loss").values()) == 1
     assert "iterated again" in caplog.text
+
+
+def test_what_a_signal_cut_short_is_made_up_for(tmp_path: Path) -> None:
+    class Interrupted:
+        def __init__(self, trainer: Any) -> None:
+            self.trainer = trainer
+
+        def __iter__(self) -> Iterator[Any]:
+            for index, batch in enumerate(tiny_loader(batches=3, seed=7)):
+                if index == 1 and self.trainer.iter == 3:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                yield batch
+
+    whole = tiny_trainer()
+    whole.register_hooks([ValidationLoss(tiny_loader(batches=3, seed=7), 2)])
+    whole.train(0, 6)
+    cut = tiny_trainer()
+    checkpointer = Checkpointer(cut.model, str(tmp_path), trainer=cut)
+    cut.register_hooks([ValidationLoss(Interrupted(cut), 2), PreemptionCheckpointer(checkpointer)])
+    with pytest.raises(SystemExit):
+        cut.train(0, 6)
+    assert [i for _, i in cut.storage.history("validation_loss").values()] == [1]
+    resumed = tiny_trainer()
+    resumed.register_hooks([ValidationLoss(tiny_loader(batches=3, seed=7), 2)])
+    Checkpointer(resumed.model, str(tmp_path), trainer=resumed).resume_or_load("")
+    resumed.train(resumed.iter + 1, 6)
+    for name in ("validation_loss", "validation/loss_cls"):
+        assert resumed.storage.history(name).values() == whole.storage.history(name).values()
+
+
+def test_who_hears_of_it_can_save_that_it_is_through() -> None:
+    class Saves(HookBase):
+        states: list[Any]
+
+        def after_evaluation(self, results: Any) -> None:
+            self.states.append(loss.state_dict())
+
+    saves, loss = Saves(), ValidationLoss([[1.0]], 2)
+    saves.states = []
+    trainer = trainer_of(Sum(), [[1.0]] * 9)
+    trainer.register_hooks([loss, saves])
+    trainer.train(0, 5)
+    assert saves.states == [{"acted": 1}, {"acted": 3}, {"acted": 4}]

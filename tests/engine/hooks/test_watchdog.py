@@ -1,12 +1,21 @@
 from __future__ import annotations
 
+import io
 import logging
+import pdb
+import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from drivetrain.engine.hook_base import HookList
 from drivetrain.engine.hooks import CallbackHook, Watchdog
+from drivetrain.engine.hooks.board import Board
+from drivetrain.engine.hooks.whereabouts import Place
 from drivetrain.engine.train_loop import TrainerBase
 from drivetrain.errors import TrainingError
 from drivetrain.runtime import comm
@@ -115,6 +124,130 @@ def test_abort_ends_the_process_after_the_report(
     trainer.register_hooks([Watchdog(LIMIT, first_timeout=LIMIT, abort=True)])
     trainer.train(0, 1)
     assert codes == [(1, 1)]
+
+
+def test_steps_pay_nothing_for_it() -> None:
+    hooks = HookList([Watchdog(60)])
+    assert (hooks.before_step, hooks.after_backward, hooks.after_step, hooks.after_evaluation) == ([], [], [], [])
+
+
+class Clock:
+    """Time that passes when the watchdog waits for its next look, and what it sees then."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, looks: list[tuple[float, int, str]]) -> None:
+        self.looks, self.now, self.place = list(looks), 0.0, Place()
+        self.trainer = SimpleNamespace(iter=0)
+        monkeypatch.setattr("drivetrain.engine.hooks.watchdog.monotonic", lambda: self.now)
+
+    def is_set(self, interval: float) -> bool:
+        """The next look; True when there is none."""
+        if not self.looks:
+            return True
+        seconds, self.trainer.iter, hook = self.looks.pop(0)
+        self.now += seconds
+        self.place = Place("after_step", hook) if hook else Place("forward")
+        return False
+
+
+def told(
+    monkeypatch: pytest.MonkeyPatch, looks: list[tuple[float, int, str]], timeout: float | None = None
+) -> list[str]:
+    """What a watchdog tells; looks are (seconds since the one before, iteration, hook at work)."""
+    clock, watchdog, reports = Clock(monkeypatch, looks), Watchdog(timeout), list[str]()
+    watchdog.trainer = clock.trainer
+    monkeypatch.setattr(watchdog._stopped, "wait", clock.is_set)
+    monkeypatch.setattr(watchdog, "_place", lambda: clock.place)
+    monkeypatch.setattr(watchdog, "_report", reports.append)
+    watchdog._watch()
+    return reports
+
+
+def stay(seconds: float, iteration: int, hook: str = "") -> list[tuple[float, int, str]]:
+    return [(5.0, iteration, hook)] * int(seconds / 5)
+
+
+def test_automatic_limits_are_generous_and_tell_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    (report,) = told(monkeypatch, [*stay(20, 0), *stay(10, 1), *stay(1000, 7)])
+    assert report == (
+        "Rank 0 seems to hang, and goes on waiting (WATCHDOG with a number of seconds would end it): iteration 7 has "
+        "taken 300.0 s (more than 300 s), in forward\n"
+    )
+    assert told(monkeypatch, [*stay(1790, 0), *stay(100, 1)]) == []  # kernels are chosen, models compiled
+    assert len(told(monkeypatch, stay(1810, 0))) == 1
+    assert told(monkeypatch, [*stay(10, 0), *stay(3500, 1, "EvalHook"), *stay(5, 2)]) == []
+    assert "more than 3600 s), in after_step of hook EvalHook" in told(monkeypatch, stay(3700, 1, "EvalHook"))[0]
+
+
+def test_automatic_limits_grow_with_what_was_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = [*stay(10, 0), *stay(200, 1), *stay(200, 2)]
+    assert told(monkeypatch, [*slow, *stay(3000, 3)]) == []  # steps of three minutes: one of fifty is no hang yet
+    assert len(told(monkeypatch, [*slow, *stay(4500, 3)])) == 1
+    assert told(monkeypatch, [*stay(600, 0), *stay(1000, 1)]) == []  # it was slow from the start
+    evaluated = [*stay(10, 0), *stay(3500, 1, "EvalHook")]
+    assert told(monkeypatch, [*evaluated, *stay(10, 2), *stay(10_000, 3, "EvalHook")]) == []
+    assert len(told(monkeypatch, [*evaluated, *stay(10, 2), *stay(400, 3)])) == 1  # which says nothing of steps
+    assert len(told(monkeypatch, [*stay(100, 1), *stay(100, 2), *stay(100, 3)], 60.0)) == 3  # as it was asked for
+
+
+def test_a_process_that_was_stopped_as_a_whole_begins_anew_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine was suspended, or the process got SIGSTOP, for ten hours."""
+    looks = [*stay(10, 0), *stay(200, 1), (36_000.0, 1, ""), *stay(200, 1)]
+    assert told(monkeypatch, looks) == []
+    assert len(told(monkeypatch, [*looks, *stay(200, 1)])) == 1
+
+
+def test_a_debuggers_prompt_is_no_hang(caplog: pytest.LogCaptureFixture) -> None:
+    places: list[str] = []
+
+    class Typist:
+        """Somebody who thinks for a while, looks around and goes on."""
+
+        def readline(self) -> str:
+            end = time.monotonic() + 4 * LIMIT
+            while time.monotonic() < end:
+                places.append(look.submit(watchdog._place).result().hook)
+                time.sleep(0.05)
+            return "continue\n"
+
+    def stops(t: TrainerBase) -> None:
+        if t.iter == 1:
+            pdb.Pdb(stdin=Typist(), stdout=io.StringIO(), nosigint=True, readrc=False).set_trace()  # type: ignore[arg-type]
+
+    class Loop(TrainerBase):
+        def run_step(self) -> None:
+            pass
+
+    watchdog, trace = Watchdog(LIMIT, first_timeout=60, hooks_timeout=LIMIT), sys.gettrace()
+    trainer = Loop()
+    trainer.register_hooks([watchdog, CallbackHook(before_step=stops)])
+    try:
+        with ThreadPoolExecutor(1) as look:
+            trainer.train(0, 3)
+    finally:
+        sys.settrace(trace)
+    assert set(places) == {"(debugger)"} and Until(caplog).reports() == []
+
+
+def test_ranks_that_wait_for_one_at_a_prompt_do_not_hang(tmp_path: Path) -> None:
+    watchdog = Watchdog(10)
+    watchdog._board, other = Board(tmp_path, 0, 2), Board(tmp_path, 1, 2)
+    other.write(3, Place("after_step", "EvalHook"))
+    assert (watchdog._exceeded(50, 3, Place("backward")), watchdog._exceeded(150, 3, Place("backward"))) == (0, 100)
+    other.write(3, Place("after_step", "(debugger)"))
+    assert watchdog._exceeded(1500, 3, Place("backward")) == 0
+    other.write(3, Place("forward"))
+    assert watchdog._exceeded(50, 3, Place("backward")) == 10
+
+
+def test_a_trainer_that_is_gone_ends_the_thread() -> None:
+    class Gone:
+        @property
+        def iter(self) -> int:
+            raise ReferenceError
+
+    watchdog = Watchdog(0.01)
+    watchdog.trainer = Gone()
+    watchdog._watch()  # returns
 
 
 def test_bad_arguments() -> None:

@@ -69,6 +69,16 @@ def test_each_rare_scalar_comes_exactly_once_however_writes_fall(iterations: lis
     assert seen == [(i, float(i)) for i in sorted(iterations) if i % 2 == 0]
 
 
+def test_by_name_and_by_some_names() -> None:
+    fresh = FreshScalars()
+    with EventStorage() as storage:
+        for storage.iter in range(2):
+            storage.put_scalars(a=1.0, b=2.0)
+    assert fresh.by_name(storage, ["b"]) == {"b": [(2.0, 0), (2.0, 1)]}
+    assert fresh.by_name(storage) == {"a": [(1.0, 0), (1.0, 1)]}
+    assert fresh.by_name(storage) == {}
+
+
 def test_what_counts_as_evaluation() -> None:
     with EventStorage() as storage:
         storage.put_scalar("bbox/AP", 1.0, smoothing_hint=False)

@@ -195,6 +195,8 @@ def test_what_waits_too_long_is_dropped_and_counted(tmp_path: Path) -> None:
     with EventStorage() as storage:
         for storage.iter in range(0, 20_010, 2):
             storage.put_scalar("x/AP", 1.0, smoothing_hint=False)
+            if storage.iter == 10_000:
+                writer.write()
         writer.write()
         assert writer.dropped == 5
         path.rmdir()

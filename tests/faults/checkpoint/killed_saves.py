@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from drivetrain.checkpoint import Checkpointer, read_checkpoint
+from drivetrain.checkpoint import Checkpointer, overlap, read_checkpoint
 from drivetrain.engine.hooks import EMA, BestCheckpointer, CallbackHook, EvalHook, PeriodicCheckpointer
 from drivetrain.testing import tiny_trainer
 
@@ -165,6 +165,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     logging.disable(logging.INFO)
+    overlap._SMALL = overlap._WORTH_IT = 1  # weights and optimizer state are copied beside the steps, little as it is
     with tempfile.TemporaryDirectory() as root:
         print(json.dumps(run(options.kills, options.seed, Path(root))))
 
