@@ -30,7 +30,7 @@ class CascadeHead:
 class SemanticHead(schema.SemanticHead):
     """Semantic segmentation beside the detector, which is not there here."""
 
-    NAME: str = option("SemSegFPNHead", "Its kind.")  # type: ignore[assignment]
+    NAME: str = option("SemSegFPNHead", "Its kind.")
     IN_FEATURES: list[str] = option(["p2", "p3", "p4", "p5"], "Feature maps that it looks at.")
     IGNORE_VALUE: int = option(255, "Pixels of this label do not count.")
     NUM_CLASSES: int = option(54, "Number of classes.")

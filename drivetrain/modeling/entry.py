@@ -6,16 +6,17 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from drivetrain.config import CfgNode
 from drivetrain.errors import ModelError, did_you_mean
 
+if TYPE_CHECKING:
+    from torch import nn
+
 __all__ = ["TARGETS", "Builder", "ModelEntry", "preset"]
 
-Builder = Callable[[CfgNode], nn.Module]
+Builder = Callable[[CfgNode], "nn.Module"]
 """Makes a model from a config."""
 
 TARGETS: Mapping[str, str] = MappingProxyType(

@@ -15,7 +15,7 @@ from drivetrain.config import CfgNode
 from drivetrain.data.catalog import Metadata, MetadataCatalog
 from drivetrain.data.images import ImageFile, convert_PIL_to_numpy
 from drivetrain.data.pixels import as_image
-from drivetrain.data.transforms import ResizeShortestEdge
+from drivetrain.data.transforms import build_augmentation
 from drivetrain.errors import UserInputError
 from drivetrain.modeling import build_model
 
@@ -66,7 +66,7 @@ class DefaultPredictor:
         self.input_format: str = self.cfg.INPUT.FORMAT
         if self.input_format not in ("RGB", "BGR"):
             raise UserInputError(f"INPUT.FORMAT={self.input_format!r} cannot be made from an image: use 'RGB' or 'BGR'")
-        self.aug = ResizeShortestEdge(self.cfg.INPUT.MIN_SIZE_TEST, self.cfg.INPUT.MAX_SIZE_TEST)
+        (self.aug,) = build_augmentation(self.cfg, is_train=False)
 
     @classmethod
     def from_checkpoint(cls, path: str | Path, overrides: Iterable[str] = ()) -> DefaultPredictor:

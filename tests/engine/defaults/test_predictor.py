@@ -383,3 +383,11 @@ def test_mistakes(checkpoint: str, tmp_path: Path) -> None:
         DefaultPredictor.from_checkpoint(checkpoint, ["MODEL.NUM_CLASSES=9"])
     with pytest.raises(ModelError, match=r"MODEL\.NUM_CLASSES is 0"):
         DefaultPredictor(get_cfg())
+
+
+def test_images_are_resized_as_in_evaluation() -> None:
+    cfg = get_cfg()
+    cfg.MODEL.NUM_CLASSES, cfg.MODEL.DEVICE = 1, "cpu"
+    cfg.INPUT.RESIZE, cfg.INPUT.SIZE = "fixed", (64, 96)
+    predictor = DefaultPredictor(cfg)
+    assert predictor.aug.draw(np.random.default_rng(0), 30, 30).output_size == (64, 96)

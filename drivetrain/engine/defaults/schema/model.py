@@ -83,7 +83,7 @@ class KeypointHead:
 class SemanticHead:
     """The head of a semantic segmentation."""
 
-    NAME: Literal["", "fcn", "deeplabv3", "lraspp"] = option("", "torchvision's head; \"\" is the model's own.")
+    NAME: str = option("", "torchvision's head: fcn, deeplabv3 or lraspp; none is the model's own.")
     CONVS_DIM: int = option(0, "Channels of LR-ASPP's head; 0 is its own number.", min=0)
     AUX_WEIGHT: float = option(0.0, "Weight of a second head's loss; 0 builds none, torchvision's is 0.5.", min=0)
     IGNORE_VALUE: int = option(255, "The label of pixels that do not count.", min=0)
