@@ -259,6 +259,11 @@ def demonstrate(case: Demonstration, scale: float) -> tuple[Reached, float, Sequ
     return reached, time.monotonic() - start, runs
 
 
+def _shortened(text: str, most: int = 4000) -> str:
+    """A text without its middle."""
+    return text if len(text) <= most else f"{text[: most // 2]}\n...\n{text[-most // 2 :]}"
+
+
 def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     names = "\n".join(f"  {name:<13} {case.what}" for name, case in DEMONSTRATIONS.items())
@@ -291,7 +296,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{name}: {reached.figure} ({seconds:.0f} s)", file=sys.stderr, flush=True)
         if not reached.enough:
             short.append(name)
-            print("\n".join(run.output[-3000:] for run in runs), file=sys.stderr)
+            print("\n".join(_shortened(run.output) for run in runs if run.code), file=sys.stderr)
     verdict = f"Not reached: {', '.join(short)}." if short else "All that was asked was reached."
     if chosen.scale < 1:
         verdict += f" Counts are scaled by {chosen.scale:g}, and slow tests are left out."

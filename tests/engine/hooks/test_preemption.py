@@ -279,7 +279,9 @@ def test_the_log_ends_with_the_command_that_continues(tmp_path: Path, caplog: py
 def test_a_second_interrupt_is_not_caught(tmp_path: Path) -> None:
     def twice(t: Any) -> None:
         os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)  # two that come together are one
         os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)
 
     trainer, _ = build(tmp_path, CallbackHook(after_backward=twice))
     with pytest.raises(KeyboardInterrupt):
