@@ -16,6 +16,7 @@ from drivetrain.runtime.device import resolve_device
 from drivetrain.runtime.logging import log_first_n
 
 from .entry import Builder
+from .freezing import freeze_parameters
 from .registry import MODELS
 
 __all__ = ["build_model", "class_count_key", "has_meta_architecture"]
@@ -43,6 +44,7 @@ def build_model(cfg: CfgNode) -> nn.Module:
     model = builder(_with_values(cfg, values))
     if not isinstance(model, nn.Module):
         raise ModelError(f"the builder of {name!r} returned {model!r}, which is not an nn.Module")
+    freeze_parameters(model, cfg.MODEL.get("FREEZE", ()), batch_norm=cfg.MODEL.get("FREEZE_BATCH_NORM", False))
     compile = cfg.MODEL.get("COMPILE", False) and cfg.MODEL.get("COMPILE_BACKEND", True)
     return prepare_model(model.to(device), channels_last=cfg.MODEL.get("CHANNELS_LAST", False), compile=compile).train()
 

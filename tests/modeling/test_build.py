@@ -10,6 +10,7 @@ from torch import nn
 
 from drivetrain.compat.schema import CompatRoot
 from drivetrain.config import CfgNode
+from drivetrain.engine.defaults.config import get_cfg
 from drivetrain.errors import ModelError, UserInputError
 from drivetrain.modeling import MODELS, build_model
 from drivetrain.modeling.build import class_count_key, has_meta_architecture
@@ -139,3 +140,14 @@ def test_without_a_gpu_the_default_device_is_what_there_is(described, caplog, ma
     ) == 1
     with pytest.raises(UserInputError, match="'cuda'"):  # a config of this package that asks for it means it
         build_model(make_cfg("fcos_tiny", MODEL__DEVICE="cuda"))
+
+
+def test_parameters_are_frozen_by_pattern() -> None:
+    cfg = get_cfg()
+    cfg.MODEL.NUM_CLASSES, cfg.MODEL.DEVICE, cfg.MODEL.FREEZE = 2, "cpu", ("backbone.*",)
+    model = build_model(cfg)
+    trained = {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad}
+    assert trained == {"head"}
+    cfg.MODEL.FREEZE = ("bone.*",)
+    with pytest.raises(ModelError, match="fits no parameter"):
+        build_model(cfg)

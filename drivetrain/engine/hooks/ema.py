@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from drivetrain.checkpoint.background import wait_for_copies
 from drivetrain.checkpoint.checkpointer import unwrap_model
 from drivetrain.checkpoint.compare import compare_state
 from drivetrain.engine.hook_base import HookBase
@@ -90,6 +91,7 @@ class EMA(HookBase):
         if self._applied:
             yield
             return
+        wait_for_copies()  # a checkpoint may be copying the weights beside the training
         own = [weight.clone() for weight in self._weights]
         self._applied = True
         try:

@@ -74,6 +74,6 @@ def test_evaluating_the_average_between_a_save_and_the_next_step(
     assert digests == expected  # saving changes nothing
     check(tmp_path, digests)
     lost = caplog.text.count("CHECKPOINT FAILED")
-    assert lost <= 1 and len(list(tmp_path.glob("model_0*.pth"))) == LENGTH - lost
+    assert lost == 0 and len(list(tmp_path.glob("model_0*.pth"))) == LENGTH - lost
     assert slow  # some were copied beside a step
     assert all(torch.equal(a, b) for a, b in zip(saved.model.parameters(), plain.model.parameters(), strict=True))

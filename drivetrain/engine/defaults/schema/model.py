@@ -136,6 +136,10 @@ class Model:
     )
     SCORE_THRESH_TEST: float = option(0.05, "Predictions scored lower are dropped.", min=0, max=1)
     NMS_THRESH_TEST: float = option(0.6, "Of two boxes overlapping more (IoU), one is dropped.", min=0, max=1)
+    FREEZE: tuple[str, ...] = option(
+        (), 'Patterns of the names of parameters that are not trained, such as "backbone.*".'
+    )
+    FREEZE_BATCH_NORM: bool = option(False, "Batch norms whose parameters are all frozen keep their statistics.")
     CHANNELS_LAST: bool = option(
         False, "Keep weights, and with them feature maps, in channels-last memory order; a given object stays as it is."
     )
