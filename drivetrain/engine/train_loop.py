@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from functools import cached_property
+from importlib import import_module
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
@@ -184,7 +185,7 @@ class SimpleTrainer(TrainerBase):
         channels_last, compile: how the model computes, see :func:`drivetrain.runtime.compute.prepare_model`.
         oom_retry: make a batch that runs out of memory again in parts, see :func:`drivetrain.engine.memory.recover`.
         metric_period: with several ranks or an accelerator, the iterations between two readings of the device.
-        bad_batches: saves the batches of steps whose loss or gradient is not finite, to be replayed.
+        bad_batches: saves the batches of steps whose loss or gradient is not finite.
     """
 
     _stop_reason: str | None = None  # why this rank asks to end the training
@@ -279,7 +280,10 @@ class SimpleTrainer(TrainerBase):
         if finite:
             self.after_backward()
             self._write_metrics(losses, data_time)
-            finite = self.step() is not False
+            try:
+                finite = self.step() is not False
+            except torch.OutOfMemoryError as error:
+                raise import_module("drivetrain.engine.memory").step_error(self, batch, error) from error
         if not finite:
             self._guard.put_back_buffers()
             self.bad_step(1, self.iter, {name: value.item() for name, value in losses.items()}, batch)
@@ -287,10 +291,9 @@ class SimpleTrainer(TrainerBase):
     def micro_step(
         self, batch: Any, finite: bool = True, *, first: bool = True, last: bool = True, share: float = 1.0
     ) -> tuple[dict[str, torch.Tensor], bool]:
-        """Forward and backward of one of an iteration's batches, or of a part of one, which is this ``share`` of it.
+        """Forward and backward of a batch, or of this ``share`` of one: its losses, and whether all were finite so far.
 
-        The ``first`` one clears the gradients of the iteration before; with the ``last`` one DDP reduces them.
-        Returns the losses, and whether all losses of the iteration were ``finite``, as far as is known by now.
+        The ``first`` of an iteration clears the gradients; with the ``last`` one DDP reduces them.
         """
         with _NOTHING if last else getattr(self.model, "no_sync", nullcontext)():
             if first and self.zero_grad_before_forward:

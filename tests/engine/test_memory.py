@@ -159,6 +159,17 @@ def test_an_optimizer_step_that_runs_out(monkeypatch: pytest.MonkeyPatch) -> Non
     assert isinstance(error, torch.OutOfMemoryError)
 
 
+def test_a_training_ends_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = measured("optimizer step", Device(monkeypatch))
+
+    def out_of_memory(*args: Any) -> bool:
+        raise torch.OutOfMemoryError("Tried to allocate 8.00 GiB.")
+
+    monkeypatch.setattr(made, "step", out_of_memory)
+    with pytest.raises(StepOutOfMemoryError, match="ran out of memory in the optimizer step of a batch of 6 images"):
+        made.train(0, 1)
+
+
 def test_what_goes_wrong_while_measuring_does_not_hide_what_went_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(device: torch.device) -> int:
         raise RuntimeError("device lost")
