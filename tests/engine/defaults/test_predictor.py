@@ -266,7 +266,8 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="m
 def test_memory_does_not_grow(untrained: Any) -> None:
     """200 images are 184 MB; of what is held for each of them, not a fifth of an image may stay."""
     assert grown(untrained(), 200) < 35e6
-    assert grown(untrained(), 100, keep=True) > 80e6  # and it would be seen
+    # And it would be seen, though some find room in what the process had given back.
+    assert grown(untrained(), 250, keep=True) > 80e6
 
 
 @needs_proc
