@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from functools import cached_property
-from importlib import import_module
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
 __all__ = ["HookBase", "SimpleTrainer", "TrainerBase"]
 
 logger = logging.getLogger(__name__)
-_NOTHING = nullcontext()
 
 
 class TrainerBase:
@@ -106,7 +104,7 @@ class TrainerBase:
                 raise
             finally:
                 # An error in it is logged, but the error that ended the training is the one to see.
-                with suppress(Exception) if error else _NOTHING:
+                with suppress(Exception) if error else nullcontext():
                     self.after_train()
 
     def request_stop(self, reason: str, *, collective: bool = False) -> None:
@@ -283,7 +281,9 @@ class SimpleTrainer(TrainerBase):
             try:
                 finite = self.step() is not False
             except torch.OutOfMemoryError as error:
-                raise import_module("drivetrain.engine.memory").step_error(self, batch, error) from error
+                from .memory import step_error
+
+                raise step_error(self, batch, error) from error
         if not finite:
             self._guard.put_back_buffers()
             self.bad_step(1, self.iter, {name: value.item() for name, value in losses.items()}, batch)
@@ -295,7 +295,7 @@ class SimpleTrainer(TrainerBase):
 
         The ``first`` of an iteration clears the gradients; with the ``last`` one DDP reduces them.
         """
-        with _NOTHING if last else getattr(self.model, "no_sync", nullcontext)():
+        with nullcontext() if last else getattr(self.model, "no_sync", nullcontext)():
             if first and self.zero_grad_before_forward:
                 clear_gradients(self.optimizer)
             losses = self.forward(batch)

@@ -125,8 +125,11 @@ def test_a_config_builds_its_model(name: str, parameters: float) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_every_config_builds_its_model(name: str) -> None:
+    cfg = model_zoo.get_config(f"{name}.yaml")
     with torch.device("meta"):
-        build_detectron2_model(model_zoo.get_config(f"{name}.yaml"))
+        model = build_detectron2_model(cfg)
+    head = cfg.MODEL.RETINANET if cfg.MODEL.META_ARCHITECTURE == "RetinaNet" else cfg.MODEL.ROI_HEADS
+    assert model.num_classes == head.NUM_CLASSES and model.preprocess.mean.shape == (3, 1, 1)
 
 
 def test_the_file_is_for_merging() -> None:

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from drivetrain.compat.rewrite import rewrite
-from drivetrain.engine.defaults import starting
 
 SCRIPTS = Path(__file__).parent / "scripts"
 Run = Callable[..., dict[str, Any]]
@@ -88,7 +87,6 @@ def test_unmodified(name: str, finder: None, run_here: Run) -> None:
     check(name, run_here(SCRIPTS / f"{name}.py", *ARGUMENTS.get(name, ())))
 
 
-@pytest.mark.skipif(not hasattr(starting, "adopt_states"), reason="the trainer does not take up those states")
 def test_resume_of_the_older_form(finder: None, run_here: Run) -> None:
     check("resume_pth", run_here(SCRIPTS / "resume_pth.py", "old"))
 

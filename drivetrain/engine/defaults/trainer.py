@@ -118,7 +118,7 @@ class DefaultTrainer(Starting, Parts, _Constructible):
             needed.append("TEST")
         cfg = with_targets(self.auto_scale_workers(resolve_config(cfg, needed), comm.get_world_size()))
         check_pairs(cfg, test_loaders, evaluators)
-        if "TRAIN" in needed and model is None:
+        if "TRAIN" in needed and model is None and self._keeps("build_model"):
             check_targets(cfg)
         if model is None:
             model = self.build_model(cfg)

@@ -26,7 +26,7 @@ LARGE = [0, 0, 9, 0, 9, 9, 0, 9]
 
 
 def dataset(*names: str) -> ReadDataset:
-    return ReadDataset([{"file_name": f"/root/{name}"} for name in names], "/root")
+    return ReadDataset([{"file_name": f"/images/{name}"} for name in names], "/images")
 
 
 def test_boxes_in_either_notation() -> None:
@@ -62,7 +62,7 @@ def test_names_are_those_below_the_common_folder() -> None:
 def test_no_two_names_have_one_stem() -> None:
     assert file_names(dataset("a.jpg", "a.png", "b.jpg")) == ["a.jpg", "a_png.png", "b.jpg"]
     assert file_names(dataset("x/b_c.jpg", "x/b/c.png"), flat=True) == ["b_c.jpg", "b_c_png.png"]
-    with pytest.raises(OutputError, match=r"'a\.jpg' and 'a\.jpg' of '/root' would have one name"):
+    with pytest.raises(OutputError, match=r"'a\.jpg' and 'a\.jpg' of '/images' would have one name"):
         file_names(dataset("a.jpg", "a.jpg", "a.jpg"))
 
 

@@ -636,3 +636,21 @@ def test_a_process_with_workers_ends_promptly(make_cfg: MakeCfg, tmp_path: Path)
     )
     assert done.returncode == 0 and "TRAINED" in done.stdout, done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_model_of_ones_own_learns_from_what_it_likes(tmp_path: Path) -> None:
+    """What ``MODEL.NAME`` learns from says nothing about a model that a subclass builds."""
+
+    class Trainer(DefaultTrainer):
+        @classmethod
+        def build_model(cls, cfg: Any) -> Any:
+            return TinyModel()
+
+    records = [{"file_name": f"{k}.jpg", "image_id": k, "height": 8, "width": 8} for k in range(4)]
+    DatasetCatalog.register("without_annotations", lambda: records)
+    cfg = get_cfg()
+    cfg.DATASETS.TRAIN, cfg.MODEL.NUM_CLASSES, cfg.DATALOADER.NUM_WORKERS = ("without_annotations",), 1, 0
+    cfg.OUTPUT_DIR, cfg.SOLVER.IMS_PER_BATCH = str(tmp_path), 2
+    assert len(Trainer(cfg).data_loader.dataset) == 4  # type: ignore[attr-defined]
+    with pytest.raises(DatasetError, match="learns from boxes"):
+        DefaultTrainer(cfg)
