@@ -95,6 +95,15 @@ class ScalarHistory:
         most = min(most, self._max_length)
         return list(zip(self._values[-most:], self._iterations[-most:], strict=True)) if most > 0 else []
 
+    def final_iteration(self) -> int:
+        """The iteration of the newest final value."""
+        return self._iterations[-1]
+
+    def is_dense(self, most: int) -> bool:
+        """Whether the newest ``most`` final values belong to as many iterations without a gap, in order."""
+        iterations = self._iterations[-most:]
+        return iterations == array("q", range(iterations[0], iterations[0] + most))
+
     def values(self) -> list[tuple[float, int]]:
         """The kept values as ``(value, iteration)``, oldest first."""
         return [*self.newest(self._max_length), *self._provisional]

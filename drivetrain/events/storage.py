@@ -21,8 +21,6 @@ __all__ = ["EventStorage", "get_event_storage", "has_event_storage"]
 # Immutable, per thread and per context: nested storages push a longer tuple and put the old one back.
 _open_storages: ContextVar[tuple[EventStorage, ...]] = ContextVar("drivetrain_open_storages", default=())
 
-Fresh = tuple[dict[str, list[tuple[float, int]]], dict[str, int]]
-
 _MOST_PENDING = 1024  # without a reader, what was put is sorted into the histories this often
 _MAX_PICTURES = 200  # images, and histograms, kept for a writer that takes them
 
@@ -205,26 +203,27 @@ class EventStorage:
         """Name -> whether writers should smooth it."""
         return self._hints
 
-    def scalars_since(self, seen: Mapping[str, int], names: Iterable[str] | None = None) -> Fresh:
-        """Final values that a reader has not seen: name -> (value, iteration), oldest first.
+    def new_since(
+        self, seen: Mapping[str, int], names: Iterable[str] | None = None
+    ) -> tuple[dict[str, int], dict[str, int]]:
+        """How many final values a reader has not seen.
 
         Args:
             seen: how many values of each name were seen (empty at first).
             names: the names to look at (default: all).
 
         Returns:
-            The values, without names that have none, and what is ``seen`` now. A reader that falls behind by more
-            than a history keeps gets only the newest.
+            The numbers, without names that have no new value, and what is ``seen`` now. A history may keep fewer.
         """
         histories = self.histories()
         now = dict(seen)
-        fresh: dict[str, list[tuple[float, int]]] = {}
+        new: dict[str, int] = {}
         for name in histories if names is None else names:
             before = now.get(name, self._restored.get(name, 0))
             count = now[name] = histories[name].count
             if count > before:
-                fresh[name] = histories[name].newest(count - before)
-        return fresh, now
+                new[name] = count - before
+        return new, now
 
     # The current iteration
 

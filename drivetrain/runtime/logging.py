@@ -126,7 +126,9 @@ class _Formatter(logging.Formatter):
         if record.stack_info:
             lines.append(self.formatStack(record.stack_info))
         head = f"[{self.formatTime(record, self.datefmt)} {name}]:"
-        body = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", "\n".join(lines))
+        body = "\n".join(lines)
+        if not body.isprintable():
+            body = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", body)
         if self._color and _is_terminal(sys.stdout):
             head = f"{_GREEN}{head}{_RESET}"
             shade = _RED if record.levelno >= logging.ERROR else _YELLOW

@@ -73,6 +73,17 @@ def test_provisional_values_are_replaced() -> None:
     assert history.values() == [(1.0, 0), (2.0, 1), (5.0, 2)]
 
 
+def test_dense_is_one_value_in_every_iteration() -> None:
+    history = ScalarHistory(max_length=8)
+    for iteration in (3, 5, 6, 7):
+        history.update(0.0, iteration)
+    history.update_provisional(1.0, 9)
+    assert [history.is_dense(most) for most in (1, 3, 4, 5)] == [True, True, False, False]
+    assert history.final_iteration() == 7
+    history.update(0.0, 7)
+    assert not history.is_dense(2)
+
+
 def test_count_since() -> None:
     history = filled([0.0] * 30)
     assert history.count_since(19) == 10

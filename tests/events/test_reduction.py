@@ -22,7 +22,7 @@ def check_means(rank: int) -> None:
         losses = {"a": torch.tensor(float(iteration + rank)), "b": torch.tensor(10.0 * rank)}
         metrics.add(iteration, losses, data_time=0.1 + rank)
     assert storage.latest()["a"] == (4.0 + rank, 4), "own values until the exchange"
-    assert storage.scalars_since({})[0] == {}
+    assert storage.new_since({})[0] == {}
     calls = []
     original = dist.all_reduce
     dist.all_reduce = lambda *args, **kwargs: (calls.append(1), original(*args, **kwargs))[1]

@@ -27,19 +27,23 @@ class AppendFile:
         self._new = new
         self._file = open(path, "xb" if new else "ab", buffering=0)  # noqa: SIM115 - stays open until close()
         self._whole = self._file.seek(0, os.SEEK_END)  # bytes that are as they should be
+        self._failed = False  # whether something else may follow them
 
     def append(self, data: bytes) -> None:
         """Append all of ``data``; OSError when it cannot be, and then nothing of it is there."""
-        self._cut()
-        left = memoryview(data)
+        if self._failed:
+            self._cut()
+        self._failed = True
         try:
-            while left:
-                left = left[self._file.write(left) :]
+            written = self._file.write(data)
+            while written < len(data):
+                written += self._file.write(memoryview(data)[written:])
         except BaseException:
             with contextlib.suppress(OSError):
                 self._cut()
             raise
         self._whole += len(data)
+        self._failed = False
 
     def close(self) -> None:
         """Close the file; a new one that never got anything is removed. Calling it again does nothing."""
@@ -58,3 +62,4 @@ class AppendFile:
         if self._file.seek(0, os.SEEK_END) > self._whole:
             self._file.truncate(self._whole)
             self._file.seek(self._whole)
+        self._failed = False

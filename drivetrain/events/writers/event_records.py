@@ -1,33 +1,90 @@
-"""The records of TensorBoard's event files. Importing this module imports parts of tensorboard."""
+"""The records of TensorBoard's event files.
+
+A record is an ``Event``, a protocol buffer message, in a frame: length, content, and a checksum of each. Only the few
+fields that are needed are written here: importing the library's own classes takes a second, and its checksum, a loop
+in Python, longer than everything else that a step pays for its curves. (Formats: tensorboard/compat/proto/event.proto
+and summary.proto; the frame is that of TFRecord files.)
+"""
 
 from __future__ import annotations
 
 import struct
 import time
 from collections.abc import Mapping
-from typing import Any
+from functools import lru_cache
 
-from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
+from .crc32c import crc32c
 
-__all__ = ["event_record", "scalars_summary"]
+__all__ = ["event_record", "first_record", "scalars_summary", "start_record"]
 
-
-def scalars_summary(values: Mapping[str, float]) -> Any:
-    """A summary of many scalars: one record for all of them, instead of one for each."""
-    summary = Summary()
-    for name, value in values.items():
-        summary.value.add(tag=name, simple_value=value)
-    return summary
+# Each field begins with its number and the kind of its value.
+_WALL_TIME, _STEP, _FILE_VERSION, _SUMMARY, _SESSION_LOG = b"\x09", b"\x10", b"\x1a", b"\x2a", b"\x3a"  # of Event
+_VALUE = b"\x0a"  # of Summary
+_TAG, _SIMPLE_VALUE = b"\x0a", b"\x15"  # of Summary.Value
+_SESSION_STARTS = b"\x08\x01"  # a SessionLog with the status START
 
 
-def event_record(**fields: Any) -> bytes:
-    """An event of now, framed as in TFRecord files: length and content, each with its masked CRC-32C."""
-    data = Event(wall_time=time.time(), **fields).SerializeToString()
+def scalars_summary(values: Mapping[str, float]) -> bytes:
+    """A ``Summary`` of many scalars: one record for all of them, instead of one for each."""
+    return b"".join([_value_head(name) + _float(value) for name, value in values.items()])
+
+
+def event_record(step: int, summary: bytes) -> bytes:
+    """The record of a ``Summary`` of now.
+
+    Args:
+        step: its iteration, from 0.
+        summary: the message's bytes.
+    """
+    return _record(_STEP + _varint(step) + _field(_SUMMARY, summary))
+
+
+def first_record() -> bytes:
+    """The record that an event file begins with."""
+    return _record(_field(_FILE_VERSION, b"brain.Event:2"))
+
+
+def start_record(step: int) -> bytes:
+    """The record that hides what earlier files have from this iteration on."""
+    return _record(_STEP + _varint(step) + _field(_SESSION_LOG, _SESSION_STARTS))
+
+
+def _record(fields: bytes) -> bytes:
+    data = _WALL_TIME + struct.pack("<d", time.time()) + fields
     length = struct.pack("<Q", len(data))
     return b"".join((length, _checksum(length), data, _checksum(data)))
 
 
 def _checksum(data: bytes) -> bytes:
-    return struct.pack("<I", masked_crc32c(data))
+    """The masked one of TFRecord files."""
+    crc = crc32c(data)
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+@lru_cache(maxsize=1024)
+def _value_head(tag: str) -> bytes:
+    """A scalar up to its number, which has four bytes."""
+    head = _field(_TAG, tag.encode()) + _SIMPLE_VALUE
+    return _VALUE + _varint(len(head) + 4) + head
+
+
+def _float(value: float) -> bytes:
+    try:
+        return struct.pack("<f", value)
+    except OverflowError:  # more than 32 bits can hold
+        return struct.pack("<f", float("inf") if value > 0 else float("-inf"))
+
+
+def _field(key: bytes, content: bytes) -> bytes:
+    return key + _varint(len(content)) + content
+
+
+def _varint(number: int) -> bytes:
+    """Seven bits in each byte, the lowest first; a set eighth bit says that more follow."""
+    number &= (1 << 64) - 1  # a negative one has ten bytes
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterable
 
+from drivetrain.events.history import ScalarHistory
 from drivetrain.events.storage import EventStorage
 
 __all__ = ["FreshScalars", "is_evaluation"]
@@ -30,11 +31,19 @@ class FreshScalars:
         self._storage: weakref.ref[EventStorage] | None = None
 
     def by_name(self, storage: EventStorage, names: Iterable[str] | None = None) -> dict[str, list[tuple[float, int]]]:
-        """Everything put since the last call, or what of it has these names: name -> (value, iteration), in order."""
+        """Everything put since the last call, or what of it has these names: name -> (value, iteration), in order.
+
+        One that falls behind by more than a history keeps gets only the newest.
+        """
+        histories = storage.histories()
+        return {name: histories[name].newest(count) for name, count in self._new(storage, names).items()}
+
+    def _new(self, storage: EventStorage, names: Iterable[str] | None = None) -> dict[str, int]:
+        """Name -> how many values were put since the last call."""
         if self._storage is None or self._storage() is not storage:
             self._storage, self._seen = weakref.ref(storage), {}
-        values, self._seen = storage.scalars_since(self._seen, names)
-        return values
+        new, self._seen = storage.new_since(self._seen, names)
+        return new
 
     def read(self, storage: EventStorage) -> list[tuple[int, dict[str, float]]]:
         """What is to be written now: (iteration, name -> value), iterations ascending.
@@ -44,21 +53,23 @@ class FreshScalars:
         rarely one writes), but only the newest when it was put in every single iteration (a learning rate).
         """
         hints = storage.smoothing_hints()
-        histories = storage.histories()
         lines: dict[int, dict[str, float]] = {}
-        for name, values in self.by_name(storage).items():
+        histories = storage.histories()
+        for name, count in self._new(storage).items():
+            history = histories[name]
             if hints.get(name, True):
-                values = [(histories[name].smoothed(self._window_size), values[-1][1])]
-            elif len(values) > 1:
-                values = _thinned(values)
-            for value, iteration in values:
-                lines.setdefault(iteration, {})[name] = value
+                lines.setdefault(history.final_iteration(), {})[name] = history.smoothed(self._window_size)
+            else:
+                for value, iteration in _thinned(history, count):
+                    lines.setdefault(iteration, {})[name] = value
         return sorted(lines.items())
 
 
-def _thinned(values: list[tuple[float, int]]) -> list[tuple[float, int]]:
-    """The newest value alone, if there is one in every iteration; else all, the last one of each iteration."""
-    by_iteration = {iteration: value for value, iteration in values}
+def _thinned(history: ScalarHistory, count: int) -> list[tuple[float, int]]:
+    """Of the newest ``count`` values the last one alone, if there is one in every iteration; else the last of each."""
+    if history.is_dense(count):
+        return history.newest(1)
+    by_iteration = {iteration: value for value, iteration in history.newest(count)}
     newest = max(by_iteration)
     if len(by_iteration) == newest - min(by_iteration) + 1:
         return [(by_iteration[newest], newest)]

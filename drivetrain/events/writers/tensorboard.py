@@ -17,6 +17,7 @@ from drivetrain.events.storage import EventStorage
 
 from .append_file import AppendFile
 from .base import FailSafeWriter
+from .event_records import event_record, first_record, scalars_summary, start_record
 from .fresh import FreshScalars
 
 __all__ = ["TensorboardXWriter"]
@@ -28,7 +29,7 @@ _MOST_WAITING = 32 << 20  # bytes kept while the file cannot be written
 class TensorboardXWriter(FailSafeWriter):
     """Writes scalars, images and histograms to a TensorBoard event file.
 
-    The file is made at the first write, since importing tensorboard takes seconds. After a resume, points
+    The file is made at the first write; tensorboard is imported for images and histograms alone. After a resume, points
     from the storage's start iteration on that the killed run left are hidden (TensorBoard's ``purge_step``).
     Images and histograms are removed from the storage once they are taken.
 
@@ -80,11 +81,9 @@ class TensorboardXWriter(FailSafeWriter):
         images, histograms = storage._vis_data, storage._histograms
         storage.clear_images()
         storage.clear_histograms()
-        from .event_records import scalars_summary
-
         self._hide_points_of_a_killed_run(storage)
         for iteration, values in self._fresh.read(storage):
-            self._add(iteration, scalars_summary, values)
+            self._waiting.append(event_record(iteration, scalars_summary(values)))
         if images or histograms:
             self._add_pictures(images, histograms)
         self._append_waiting()
@@ -97,6 +96,15 @@ class TensorboardXWriter(FailSafeWriter):
         for histogram in histograms:
             tag, iteration = histogram.pop("tag"), histogram.pop("global_step")
             self._add(iteration, summary.histogram_raw, tag, **histogram)
+
+    def _add(self, iteration: int, make: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Keep a record of one summary; one that cannot be made (an image of a wrong shape) is counted and left out."""
+        try:
+            record = event_record(iteration, make(*args, **kwargs).SerializeToString())
+        except Exception as error:
+            self.note_failure(error)
+        else:
+            self._waiting.append(record)
 
     def close(self) -> None:
         """Write what waits, if it can be, and close the file."""
@@ -118,18 +126,7 @@ class TensorboardXWriter(FailSafeWriter):
         self._storage = weakref.ref(storage)
         step = storage.start_iter if self._purge_step is None else self._purge_step
         if step > 0:
-            from tensorboard.compat.proto.event_pb2 import SessionLog
-
-            self._waiting.append(_record(step=step, session_log=SessionLog(status=SessionLog.START)))
-
-    def _add(self, iteration: int, make: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        """Keep a record of one summary; one that cannot be made (an image of a wrong shape) is counted and left out."""
-        try:
-            record = _record(step=iteration, summary=make(*args, **kwargs))
-        except Exception as error:
-            self.note_failure(error)
-        else:
-            self._waiting.append(record)
+            self._waiting.append(start_record(step))
 
     def _append_waiting(self) -> None:
         """Append the waiting records whole, or leave the file as it was and them waiting, as many as may."""
@@ -156,14 +153,8 @@ class TensorboardXWriter(FailSafeWriter):
             number += 1
         file = AppendFile(path)
         try:
-            file.append(_record(file_version="brain.Event:2"))
+            file.append(first_record())
         except BaseException:
             file.close()
             raise
         self._file = file
-
-
-def _record(**fields: Any) -> bytes:
-    from .event_records import event_record
-
-    return event_record(**fields)

@@ -69,6 +69,24 @@ def test_each_rare_scalar_comes_exactly_once_however_writes_fall(iterations: lis
     assert seen == [(i, float(i)) for i in sorted(iterations) if i % 2 == 0]
 
 
+def test_of_two_values_in_one_iteration_the_last_one_comes() -> None:
+    fresh = FreshScalars()
+    with EventStorage() as storage:
+        for iteration, value in [(0, 1.0), (2, 2.0), (2, 3.0)]:  # two steps apart, three values: not dense
+            storage.put_scalar("e/AP", value, smoothing_hint=False, cur_iter=iteration)
+    assert fresh.read(storage) == [(0, {"e/AP": 1.0}), (2, {"e/AP": 3.0})]
+
+
+def test_one_that_falls_far_behind_gets_the_newest() -> None:
+    fresh = FreshScalars()
+    with EventStorage() as storage:
+        storage.put_scalar("a", -1.0)
+        fresh.by_name(storage)
+        for storage.iter in range(50_000):
+            storage.put_scalar("a", float(storage.iter))
+    assert fresh.by_name(storage) == {"a": [(float(i), i) for i in range(40_000, 50_000)]}
+
+
 def test_by_name_and_by_some_names() -> None:
     fresh = FreshScalars()
     with EventStorage() as storage:
