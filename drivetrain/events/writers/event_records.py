@@ -51,8 +51,14 @@ def start_record(step: int) -> bytes:
 
 def _record(fields: bytes) -> bytes:
     data = _WALL_TIME + struct.pack("<d", time.time()) + fields
-    length = struct.pack("<Q", len(data))
-    return b"".join((length, _checksum(length), data, _checksum(data)))
+    return b"".join((_length(len(data)), data, _checksum(data)))
+
+
+@lru_cache(maxsize=256)
+def _length(size: int) -> bytes:
+    """A content's length with its checksum; most records of a training have the same few."""
+    length = struct.pack("<Q", size)
+    return length + _checksum(length)
 
 
 def _checksum(data: bytes) -> bytes:
