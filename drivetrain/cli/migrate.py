@@ -32,6 +32,8 @@ examples:
 
   Change it:
     drivetrain migrate .
+
+  The exit code is 2 if a file cannot be read, and nothing is changed then, or cannot be written.
 """
 
 
@@ -62,7 +64,8 @@ def parser() -> argparse.ArgumentParser:
 def run(argv: Sequence[str]) -> int:
     """Run the command; 1 when ``--check`` finds something to change."""
     args = parser().parse_args(argv)
-    files = [file for path in args.paths for file in map(_read, _sources(Path(path))) if file is not None]
+    sources = {source.resolve(): source for path in args.paths for source in _sources(Path(path))}  # each file once
+    files = [_read(source) for source in sources.values()]
     changed = [file for file in files if file.done.changes]
     for file in changed:
         if args.check:
@@ -97,10 +100,11 @@ def _sources(path: Path) -> Iterator[Path]:
             for name in folders
             if not name.startswith(".") and name not in _SKIPPED and not (Path(folder) / name / "pyvenv.cfg").exists()
         )
-        yield from (Path(folder) / name for name in sorted(names) if name.endswith((".py", ".ipynb")))
+        found = (Path(folder) / name for name in sorted(names) if name.endswith((".py", ".ipynb")))
+        yield from (file for file in found if file.is_file())  # a link may lead nowhere
 
 
-def _read(path: Path) -> _File | None:
+def _read(path: Path) -> _File:
     """A file and what becomes of it.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from drivetrain.config import CfgNode
 from drivetrain.errors import ConfigError
@@ -13,6 +13,8 @@ from drivetrain.errors import ConfigError
 from .schema import CompatRoot
 
 __all__ = ["CfgNode", "configurable", "get_cfg", "is_config"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def get_cfg() -> CfgNode:
@@ -25,6 +27,10 @@ def is_config(value: Any) -> bool:
     return isinstance(value, Mapping) and "MODEL" in value
 
 
+@overload
+def configurable(init_func: Function) -> Function: ...
+@overload
+def configurable(*, from_config: Callable[..., Mapping[str, Any]]) -> Callable[[Function], Function]: ...
 def configurable(init_func: Any = None, *, from_config: Callable[..., Mapping[str, Any]] | None = None) -> Any:
     """A decorator by which an object or function also takes a config.
 

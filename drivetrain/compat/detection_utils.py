@@ -37,6 +37,7 @@ __all__ = [
     "build_transform_gen",
     "check_image_size",
     "convert_PIL_to_numpy",
+    "convert_image_to_rgb",
     "create_keypoint_hflip_indices",
     "filter_empty_instances",
     "gen_crop_transform_with_instance",
@@ -69,6 +70,26 @@ def read_image(file_name: str | os.PathLike[str], format: str | None = None) -> 
         DatasetError: ``format`` is unknown.
     """
     return _read_image(file_name, format)
+
+
+def convert_image_to_rgb(image: Any, format: str) -> Array:
+    """An image that a model was given, as one to be drawn on.
+
+    Args:
+        image: array or tensor (H, W, C), 0 to 255.
+        format: "RGB", "BGR" or "L".
+
+    Returns:
+        uint8 (H, W, 3), RGB.
+
+    Raises:
+        ConfigError: ``format`` is another.
+    """
+    if format not in ("RGB", "BGR", "L"):
+        raise ConfigError(f"the format of an image is 'RGB', 'BGR' or 'L', not {format!r}")
+    array = np.asarray(image.detach().cpu() if isinstance(image, torch.Tensor) else image)
+    channels = [0, 0, 0] if format == "L" else [2, 1, 0] if format == "BGR" else [0, 1, 2]
+    return np.atleast_3d(array)[:, :, channels].clip(0, 255).astype(np.uint8)
 
 
 def check_image_size(dataset_dict: MutableMapping[str, Any], image: Array) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .table import ABSENT, MODULES, TABLE
+from .table import ABSENT, MODULES, STAND_INS, TABLE
 
 __all__ = ["absent_table", "module_table", "with_tables"]
 
@@ -12,7 +12,10 @@ _MARK = "<!-- {} -->"
 
 
 def module_table() -> str:
-    """Every module that can be imported, its names, and where they are here, as a Markdown table."""
+    """Every module that can be imported, its names, and where they are here, as a Markdown table.
+
+    Names that can be imported and not used have a dagger.
+    """
     rows = [f"| `{module}` | {names} | {targets} |" for module, names, targets in _modules()]
     return "\n".join(["| module | names | here |", "|---|---|---|", *rows])
 
@@ -40,4 +43,5 @@ def _modules() -> Iterator[tuple[str, str, str]]:
     for module in sorted({*TABLE, *MODULES}):
         names = TABLE.get(module, {})
         homes = sorted({target.partition(":")[0] for target in names.values()} or {MODULES[module]})
-        yield module, ", ".join(f"`{name}`" for name in sorted(names)) or "all", ", ".join(f"`{h}`" for h in homes)
+        shown = [f"`{name}`" + " †" * (f"{module}.{name}" in STAND_INS) for name in sorted(names)]
+        yield module, ", ".join(shown) or "all", ", ".join(f"`{home}`" for home in homes)

@@ -101,12 +101,14 @@ class Finder(MetaPathFinder, Loader):
         """The module ``fullname``, if it belongs to one of the roots.
 
         Raises:
-            ImportError: it does, but has no counterpart.
+            ModuleNotFoundError: it does, but has no counterpart.
         """
         if fullname.partition(".")[0] not in self.roots:
             return None
         if fullname not in known_modules() and not any(path.startswith(f"{fullname}.") for path in ABSENT):
-            raise ImportError(sentence(fullname), name=fullname)
+            # It has no ``name``: by that Python would know that ``from x import y`` looked for this module, and would
+            # put a shorter sentence in the place of this one.
+            raise ModuleNotFoundError(sentence(fullname))
         return ModuleSpec(fullname, self, is_package=True)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:

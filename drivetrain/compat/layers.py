@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,18 +10,9 @@ from torch import Tensor, nn
 
 from drivetrain.errors import ModelError
 from drivetrain.modeling.detectron2 import layers as own
+from drivetrain.modeling.detectron2.layers import ShapeSpec
 
 __all__ = ["Conv2d", "ShapeSpec", "batched_nms", "cat", "get_norm", "nonzero_tuple"]
-
-
-@dataclass
-class ShapeSpec:
-    """What is known of a feature map's shape; None is not known."""
-
-    channels: int | None = None
-    height: int | None = None
-    width: int | None = None
-    stride: int | None = None
 
 
 class Conv2d(nn.Conv2d):

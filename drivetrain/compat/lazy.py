@@ -12,6 +12,7 @@ may build is listed in :data:`drivetrain.compat.lazy_targets.ALLOWED`.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -208,6 +209,9 @@ def _plain(value: Any, key: str) -> Any:
         return value
     if callable(value):
         return name_of(value)
+    if dataclasses.is_dataclass(value):
+        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.init}
+        return {_TARGET: name_of(type(value)), **_plain(fields, key)}
     raise ConfigError(f"{key} holds {value!r:.80}, which cannot be written to a file; describe it by LazyCall")
 
 

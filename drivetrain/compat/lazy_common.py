@@ -1,4 +1,4 @@
-"""The common parts of detectron2's lazy configs, by their names in its model zoo: optimizers, schedules, settings."""
+"""detectron2's lazy configs and their common parts, by their names in its model zoo."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from drivetrain.errors import ConfigError, did_you_mean
 from drivetrain.solver import get_default_optimizer_params
 
 from .lazy import LazyCall
+from .lazy_data import coco, coco_keypoint
+from .lazy_models import PIXELS, fcos, keypoint_rcnn_fpn, mask_rcnn_c4, mask_rcnn_fpn, retinanet
 from .lazy_nodes import LazyNode
 from .param_scheduler import MultiStepParamScheduler, WarmupParamScheduler
 
@@ -20,22 +22,26 @@ _ITERATIONS = 90_000  # of the "1x" schedule, 12 epochs of COCO in batches of 16
 
 
 def common_config(name: str) -> LazyNode:
-    """A part that lazy configs share.
+    """A lazy config, or a part that several share; each call gives one of its own.
 
     Args:
         name: ``"common/optim.py"`` (``SGD``, ``AdamW``, whose ``params.model`` is to be set to the model),
-            ``"common/coco_schedule.py"`` (``lr_multiplier_1x`` and so on) or ``"common/train.py"`` (``train``).
+            ``"common/coco_schedule.py"`` (``lr_multiplier_1x`` and so on), ``"common/train.py"`` (``train``),
+            ``"common/data/coco.py"`` (``dataloader``), ``"common/models/mask_rcnn_fpn.py"`` (``model``) and others; or
+            a whole one, as ``"COCO-Detection/fcos_R_50_FPN_1x.py"`` (``model``, ``dataloader``, ``optimizer``,
+            ``lr_multiplier``, ``train``).
 
     Raises:
-        ConfigError: there is no such part here.
+        ConfigError: there is no such config here.
     """
-    if name not in _PARTS:
-        raise ConfigError(
-            f"the lazy config {name!r} is not here{did_you_mean(name, _PARTS) or ';'} there are {', '.join(_PARTS)}; "
-            'models and data are described by LazyCall(model_zoo.get)(config_path="COCO-...yaml") and by LazyCall of '
-            "what builds your data"
-        )
-    return _PARTS[name]()
+    if name in _PARTS:
+        return _PARTS[name]()
+    if name in _WHOLE:
+        return _whole(*_WHOLE[name])
+    known = (*_PARTS, *_WHOLE)
+    raise ConfigError(
+        f"the lazy config {name!r} is not here{did_you_mean(name, known) or ';'} there are {', '.join(known)}"
+    )
 
 
 def _optimizers() -> LazyNode:
@@ -79,6 +85,46 @@ def _settings() -> LazyNode:
     )
 
 
+def _whole(model: Callable[[], LazyNode], data: Callable[[], LazyNode], lr: float, masks: bool) -> LazyNode:
+    """A config with the schedule of 12 epochs, over a ResNet-50 whose first two stages are not trained."""
+    cfg = LazyNode(
+        model=model(),
+        dataloader=data(),
+        optimizer=_optimizers().SGD,
+        lr_multiplier=_schedule(1),
+        train=_settings().train,
+    )
+    cfg.optimizer.lr = lr
+    cfg.dataloader.train.mapper.use_instance_mask = masks
+    network = cfg.model.backbone
+    (network.bottom_up if "bottom_up" in network else network).freeze_at = 2
+    cfg.train.init_checkpoint = "detectron2://ImageNetPretrained/MSRA/R-50.pkl"
+    return cfg
+
+
 _PARTS: MappingProxyType[str, Callable[[], LazyNode]] = MappingProxyType(
-    {"common/optim.py": _optimizers, "common/coco_schedule.py": _schedules, "common/train.py": _settings}
+    {
+        "common/optim.py": _optimizers,
+        "common/coco_schedule.py": _schedules,
+        "common/train.py": _settings,
+        "common/data/coco.py": lambda: LazyNode(dataloader=coco()),
+        "common/data/coco_keypoint.py": lambda: LazyNode(dataloader=coco_keypoint()),
+        "common/data/constants.py": lambda: LazyNode(constants={name: list(values) for name, values in PIXELS.items()}),
+        "common/models/fcos.py": lambda: LazyNode(model=fcos()),
+        "common/models/keypoint_rcnn_fpn.py": lambda: LazyNode(model=keypoint_rcnn_fpn()),
+        "common/models/mask_rcnn_c4.py": lambda: LazyNode(model=mask_rcnn_c4()),
+        "common/models/mask_rcnn_fpn.py": lambda: LazyNode(model=mask_rcnn_fpn()),
+        "common/models/retinanet.py": lambda: LazyNode(model=retinanet()),
+    }
 )
+
+_WHOLE: MappingProxyType[str, tuple[Callable[[], LazyNode], Callable[[], LazyNode], float, bool]] = MappingProxyType(
+    {
+        "COCO-Detection/fcos_R_50_FPN_1x.py": (fcos, coco, 0.01, False),
+        "COCO-Detection/retinanet_R_50_FPN_1x.py": (retinanet, coco, 0.01, False),
+        "COCO-InstanceSegmentation/mask_rcnn_R_50_C4_1x.py": (mask_rcnn_c4, coco, 0.02, True),
+        "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.py": (mask_rcnn_fpn, coco, 0.02, True),
+        "COCO-Keypoints/keypoint_rcnn_R_50_FPN_1x.py": (keypoint_rcnn_fpn, coco_keypoint, 0.02, False),
+    }
+)
+"""Config -> its model, its data, learning rate, and whether masks are loaded."""

@@ -35,7 +35,7 @@ def _run(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
         circle = " -> ".join(file.name for file in (*above[above.index(resolved) :], resolved))
         raise ConfigError(f"the config {path} imports itself ({circle})")
     try:
-        code = compile(path.read_bytes(), str(path), "exec")
+        code = compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
     except FileNotFoundError:
         near = did_you_mean(path.name, (file.name for file in path.parent.glob("*.py")))
         raise ConfigError(f"the config {path} does not exist{near}") from None

@@ -13,7 +13,13 @@ from .table import target_of
 __all__ = ["ALLOWED", "locate", "name_of", "target_from_text"]
 
 _CLASSES = (
+    "drivetrain.compat.anchors",
+    "drivetrain.compat.backbones",
+    "drivetrain.compat.heads",
+    "drivetrain.compat.matching",
     "drivetrain.compat.modeling",
+    "drivetrain.compat.transforms_color",
+    "drivetrain.compat.transforms_random",
     "drivetrain.data.mapper",
     "drivetrain.data.samplers",
     "drivetrain.data.transforms",
@@ -29,8 +35,11 @@ _CLASSES = (
 )
 # Fewer than of classes: functions may read any file (timm's create_model unpickles one), write, or call what they get.
 _FUNCTIONS = (
+    "drivetrain.compat.backbones",
+    "drivetrain.compat.lazy_data",
     "drivetrain.compat.model_zoo",
     "drivetrain.data.build",
+    "drivetrain.data.records",
     "drivetrain.modeling.build",
     "drivetrain.modeling.detectron2",
     "drivetrain.solver",

@@ -37,21 +37,28 @@ def get_config(config_path: str, trained: bool = False) -> Any:
     """A config of the zoo.
 
     Args:
-        config_path: its name in the zoo; ``"common/optim.py"`` and so on are parts of lazy configs, see
+        config_path: its name in the zoo; one that ends with ``.py`` is a lazy config or a part of such, see
             :func:`drivetrain.compat.lazy_common.common_config`.
         trained: ``MODEL.WEIGHTS`` is the address of the published weights, not of those of the backbone alone.
 
     Raises:
         ConfigError: it is not there.
     """
-    if config_path.startswith("common/"):
-        from .lazy_common import common_config
-
-        return common_config(config_path)
+    if config_path.endswith(".py"):
+        return _lazy_config(config_path, trained)
     cfg = get_cfg()
     cfg.merge_from_file(get_config_file(config_path))
     if trained:
         cfg.MODEL.WEIGHTS = get_checkpoint_url(config_path)
+    return cfg
+
+
+def _lazy_config(config_path: str, trained: bool) -> Any:
+    from .lazy_common import common_config
+
+    cfg = common_config(config_path)
+    if trained:
+        cfg.train.init_checkpoint = get_checkpoint_url(config_path)
     return cfg
 
 
@@ -64,7 +71,9 @@ def get_checkpoint_url(config_path: str) -> str:
     Raises:
         ConfigError: there is no such config, or it has no published weights.
     """
-    name = zoo_file(config_path).suffix and config_path.removesuffix(".yaml")
+    if not config_path.endswith(".py"):
+        zoo_file(config_path)  # which says why there is none of that name
+    name = config_path.removesuffix(".py").removesuffix(".yaml")
     if name not in CHECKPOINTS:
         raise ConfigError(f"the config {config_path!r} has no published weights{did_you_mean(name, CHECKPOINTS)}")
     return f"{PUBLISHED_AT}{name}/{CHECKPOINTS[name]}"
@@ -84,17 +93,21 @@ def get(config_path: str, trained: bool = False, device: str | None = None) -> n
         CheckpointError: its weights are asked for and not on this machine, or damaged.
     """
     from drivetrain.checkpoint.foreign import DetectionCheckpointer
-    from drivetrain.modeling import build_model
+    from drivetrain.modeling.detectron2 import build_detectron2_model
+
+    from .lazy import instantiate
 
     cfg = get_config(config_path, trained)
-    cfg.MODEL.DEVICE = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    lazy = config_path.endswith(".py")
+    address = cfg.train.init_checkpoint if lazy else cfg.MODEL.WEIGHTS
     weights = ""
     try:
-        weights = str(find_weights(cfg.MODEL.WEIGHTS))
+        weights = str(find_weights(address))
     except CheckpointError as error:
         if trained:
             raise
         _logger.warning("The model starts from random weights: %s", error)
-    model = build_model(cfg)
+    model = instantiate(cfg.model) if lazy else build_detectron2_model(cfg)
+    model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).train()
     DetectionCheckpointer(model).load(weights)
     return model

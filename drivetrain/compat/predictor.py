@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from drivetrain.checkpoint.foreign.checkpointer import load_foreign
 from drivetrain.checkpoint.foreign.published import find_weights
 from drivetrain.config import CfgNode
-from drivetrain.data.catalog import MetadataCatalog
+from drivetrain.data.catalog import Metadata, MetadataCatalog
 from drivetrain.engine import defaults
 from drivetrain.engine.defaults.data import as_names
 from drivetrain.engine.defaults.weights import config_of_checkpoint, load_for_inference
@@ -39,8 +39,7 @@ class DefaultPredictor(defaults.DefaultPredictor):
         self.cfg = cfg.clone()
         if cfg.MODEL.WEIGHTS:
             saved = _load(self.model, str(cfg.MODEL.WEIGHTS))
-            names: Sequence[str] = self._class_names() or saved.get("class_names", [])
-            self.metadata = self._metadata(list(names))
+            self.metadata = self._known_of(self._class_names(), list(saved.get("class_names", [])))
 
     @classmethod
     def from_checkpoint(cls, path: str | Path, overrides: Iterable[str] = ()) -> DefaultPredictor:
@@ -51,6 +50,15 @@ class DefaultPredictor(defaults.DefaultPredictor):
         cfg.MODEL.DEVICE = "auto"
         cfg.merge_from_list(list(overrides))
         return cls(cfg)
+
+    def _known_of(self, names: list[str], saved: list[str]) -> Metadata:
+        """What is known of the test dataset; class names are the checkpoint's own where it has more or fewer of them.
+
+        A config of the model zoo has COCO as its test dataset, whatever the model was trained for later.
+        """
+        if names and saved and len(names) != len(saved):
+            return Metadata("predictor", thing_classes=saved)
+        return self._metadata(names or saved)
 
     def _class_names(self) -> list[str]:
         if not has_meta_architecture(self.cfg):

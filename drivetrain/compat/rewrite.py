@@ -7,12 +7,21 @@ the text, comments and layout included, stays as it is.
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .importer import sentence
+from .importer import resolve, sentence
 from .rewrite_imports import dotted, from_imports, import_as, imports_of
-from .table import MODULES, ROOTS, known_modules, target_of
+from .rewrite_scopes import (
+    bound_module,
+    is_ours,
+    module_bindings,
+    names_of_their_own,
+    whole_modules,
+    within_functions,
+)
+from .table import MODULES, ROOTS, STAND_INS, TABLE, known_modules, target_of
 
 __all__ = ["Problem", "Rewritten", "rewrite"]
 
@@ -37,7 +46,7 @@ class Rewritten:
     Attributes:
         text: the text; the given one where nothing was to be done.
         changes: how many places changed.
-        problems: what has no counterpart, in the order of lines.
+        problems: what has no counterpart, or is named by a text, in the order of lines.
     """
 
     text: str
@@ -56,8 +65,9 @@ def rewrite(text: str, name: str = "<text>") -> Rewritten:
         return Rewritten(text)
     try:
         tree = ast.parse(text)
-    except SyntaxError as error:
-        return Rewritten(text, 0, (Problem(error.lineno or 1, f"{name} is not Python that can be read: {error.msg}"),))
+    except (SyntaxError, ValueError, RecursionError) as error:
+        line, what = getattr(error, "lineno", None) or 1, getattr(error, "msg", error)
+        return Rewritten(text, 0, (Problem(line, f"{name} is not Python that can be read: {what}"),))
     return _Rewriting(text, tree).result()
 
 
@@ -73,17 +83,27 @@ class _Rewriting:
         self._starts = starts
         self._edits: list[tuple[int, int, str]] = []
         self._problems: list[Problem] = []
-        self._bound = dict(_module_bindings(tree))
+        self._bound = dict(module_bindings(tree))
+        self._whole = dict(whole_modules(tree))
+        self._others = names_of_their_own(tree)
+        self._in_functions = within_functions(tree)
+        self._in_texts = {id(node): text for text in _texts_with_code(tree) for node in ast.walk(text)}
+        self._used: dict[str, list[str]] = {}  # what has to be imported for the uses of each bound name
         self._left: set[str] = set()  # bound names of which a use stays as it is
 
     def result(self) -> Rewritten:
         """The rewritten text."""
-        used = self._rewrite_uses()
+        for chain in _outermost_chains(self._tree):
+            self._rewrite_chain(chain)
+        loggers = [call.args[0] for call in ast.walk(self._tree) if isinstance(call, ast.Call) and _is_get_logger(call)]
+        for argument in loggers:
+            self._rewrite_logger(argument)
+        self._list_texts(passed_over={id(argument) for argument in loggers})
         for node in ast.walk(self._tree):
-            if isinstance(node, ast.ImportFrom) and not node.level and _is_ours(node.module or ""):
+            if isinstance(node, ast.ImportFrom) and not node.level and is_ours(node.module or ""):
                 self._rewrite_from(node)
-            elif isinstance(node, ast.Import) and any(_is_ours(alias.name) for alias in node.names):
-                self._rewrite_import(node, used)
+            elif isinstance(node, ast.Import) and any(is_ours(alias.name) for alias in node.names):
+                self._rewrite_import(node)
         content = self._bytes
         for start, end, new in sorted(self._edits, reverse=True):
             content = content[:start] + new.encode() + content[end:]
@@ -92,31 +112,60 @@ class _Rewriting:
 
     # Uses
 
-    def _rewrite_uses(self) -> dict[str, list[str]]:
-        """Replace dotted uses; what has to be imported for those of each bound name."""
-        used: dict[str, list[str]] = {}
-        for node in _outermost_chains(self._tree):
-            parts = _chain(node)
-            module = self._bound.get(parts[0].id) if parts else None
-            if module is not None:
-                self._rewrite_use(node, parts[0].id, module, used)
-        for call in ast.walk(self._tree):
-            if isinstance(call, ast.Call) and _is_get_logger(call):
-                self._rewrite_logger(call.args[0])
-        return used
-
-    def _rewrite_use(self, node: ast.expr, name: str, module: str, used: dict[str, list[str]]) -> None:
-        """Replace the longest part of a chain that the table knows."""
+    def _rewrite_chain(self, node: ast.expr) -> None:
+        """Replace the longest part that the table knows of a dotted use of a module."""
         links = list(_links(node))  # the name alone first, the whole chain last
-        paths = [".".join([module, *_attributes(link)]) for link in links]
+        first = links[0]
+        if not isinstance(first, ast.Name) or id(first) in self._others:
+            return
+        if first.id in self._whole and len(links) > 1:
+            self._check_name(node, f"{self._whole[first.id]}.{_attributes(links[1])[0]}")
+        if first.id not in self._bound:
+            return
+        paths = [".".join([self._bound[first.id], *_attributes(link)]) for link in links]
         for link, path in zip(reversed(links), reversed(paths), strict=True):
             if (target := target_of(path)) is not None:
-                self._replace(link, dotted(target))
-                used.setdefault(name, []).append(target.partition(":")[0])
+                if path in STAND_INS:
+                    self._list(node, sentence(path))
+                if self._is_written(link):
+                    self._replace(link, dotted(target))
+                    self._used.setdefault(first.id, []).append(target.partition(":")[0])
+                    return
+                self._list(node, f"{path} is {dotted(target)} here; replace it in this text")
+                self._left.add(first.id)
                 return
-        longest = next((path for path in paths if path not in known_modules()), paths[-1])
-        self._problems.append(Problem(node.lineno, sentence(longest)))
-        self._left.add(name)
+        unknown = next((path for path in paths if path not in known_modules()), None)
+        whole = f"{paths[-1]} is not one module here: name what is used of it"
+        self._list(node, sentence(unknown) if unknown else whole)
+        self._left.add(first.id)
+
+    def _check_name(self, node: ast.expr, path: str) -> None:
+        """List a name that the module which takes a module's place does not have."""
+        module, _, name = path.rpartition(".")
+        target = target_of(module)
+        if name not in TABLE.get(module, ()) and target is not None and not hasattr(resolve(target), name):
+            self._list(node, sentence(path))
+
+    def _is_written(self, link: ast.expr) -> bool:
+        """Whether a dotted expression certainly stands where the syntax tree has it.
+
+        Before Python 3.12, one between the braces of an f-string is placed where its characters come first.
+        """
+        text = self._in_texts.get(id(link))
+        written = ast.unparse(link)
+        if text is not None and self._source(text).count(written) > 1:
+            return False
+        return "".join(self._source(link).split()) == written
+
+    def _list_texts(self, passed_over: set[int]) -> None:
+        """List the texts that name something of detectron2, such as the arguments of ``importlib.import_module``."""
+        for node in ast.walk(self._tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in passed_over:
+                path = node.value
+                if (target := target_of(path)) is not None:
+                    self._list(node, f"the text {path!r} stays; what it names is {dotted(target)} here")
+                elif "." in path and path in known_modules():
+                    self._list(node, f"the text {path!r} stays; it names a module of detectron2")
 
     def _rewrite_logger(self, argument: ast.expr) -> None:
         if not isinstance(argument, ast.Constant) or not isinstance(argument.value, str):
@@ -130,34 +179,52 @@ class _Rewriting:
     # Imports
 
     def _rewrite_from(self, node: ast.ImportFrom) -> None:
+        modules: dict[str, list[str]] = {}
         for alias in node.names:
             path = f"{node.module}.{alias.name}"
             if alias.name == "*":
-                self._problems.append(Problem(node.lineno, f"from {node.module} import *: name what is imported"))
-            elif target_of(path) is None:
-                self._problems.append(Problem(alias.lineno, sentence(path)))
+                self._list(node, f"from {node.module} import *: name what is imported")
+            elif bound_module(node, alias) is not None:
+                name = alias.asname or alias.name
+                kept = f"from {node.module} {import_as(alias.name, alias.asname)}"
+                modules[name] = self._imports(node, name, path, kept)
+            elif target_of(path) is None or path in STAND_INS:
+                self._list(alias, sentence(path))
         source = self._source(node)
-        new = from_imports(node, source, self._indent(node))
+        new = from_imports(node, source, self._indent(node), modules)
         if new != source:
             self._replace(node, new)
 
-    def _rewrite_import(self, node: ast.Import, used: dict[str, list[str]]) -> None:
+    def _rewrite_import(self, node: ast.Import) -> None:
         statements: list[str] = []
         for alias in node.names:
             name = alias.asname or alias.name.partition(".")[0]
-            if not _is_ours(alias.name):
+            if not is_ours(alias.name):
                 statements.append(import_as(alias.name, alias.asname))
             elif alias.asname and alias.name in MODULES:
                 statements.append(import_as(MODULES[alias.name], alias.asname))
             elif alias.name not in known_modules():
-                self._problems.append(Problem(node.lineno, sentence(alias.name)))
+                self._list(node, sentence(alias.name))
                 statements.append(import_as(alias.name, alias.asname))
             else:
-                statements += imports_of(used.pop(name, []) or [MODULES.get(alias.name, "drivetrain")])
-                statements += [import_as(alias.name, alias.asname)] * (name in self._left)
+                statements += self._imports(node, name, alias.name, import_as(alias.name, alias.asname))
         self._replace(node, self._indent(node).join(dict.fromkeys(statements)))
 
+    def _imports(self, node: ast.stmt, name: str, module: str, kept: str) -> list[str]:
+        """The statements that take the place of one which binds a module to ``name``.
+
+        The first at a file's top is enough for all of it; within functions each needs its own. The statement itself,
+        ``kept``, is among them where a use stays as it is.
+        """
+        used = self._used.get(name, []) if id(node) in self._in_functions else self._used.pop(name, [])
+        if name in self._left:
+            return [*imports_of(used), kept]
+        return imports_of(used or [MODULES.get(module, "drivetrain")])
+
     # Text
+
+    def _list(self, node: ast.expr | ast.stmt | ast.alias, message: str) -> None:
+        self._problems.append(Problem(node.lineno, message))
 
     def _span(self, node: ast.expr | ast.stmt) -> tuple[int, int]:
         start = self._starts[node.lineno - 1] + node.col_offset
@@ -180,21 +247,6 @@ class _Rewriting:
         return newline + before if not before.strip() else "; "
 
 
-def _is_ours(module: str) -> bool:
-    return module.partition(".")[0] in ROOTS
-
-
-def _module_bindings(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """Names that stand for modules of detectron2 which are not one module here, and which modules."""
-    for root in ROOTS:
-        yield root, root
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                if alias.asname and _is_ours(alias.name) and alias.name not in MODULES:
-                    yield alias.asname, alias.name
-
-
 def _outermost_chains(tree: ast.Module) -> Iterator[ast.expr]:
     """Dotted expressions that are not the beginning of longer ones."""
     inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
@@ -203,17 +255,18 @@ def _outermost_chains(tree: ast.Module) -> Iterator[ast.expr]:
             yield node
 
 
+def _texts_with_code(tree: ast.Module) -> list[ast.JoinedStr]:
+    """The f-strings, inner ones first, where the places of their expressions are not to be relied on."""
+    if sys.version_info >= (3, 12):
+        return []
+    return [node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)][::-1]
+
+
 def _links(node: ast.expr) -> Iterator[ast.expr]:
     """A chain's beginnings, the shortest first."""
     if isinstance(node, ast.Attribute):
         yield from _links(node.value)
     yield node
-
-
-def _chain(node: ast.expr) -> list[ast.Name]:
-    """The name that a dotted expression begins with, if it is nothing but dotted."""
-    first = next(_links(node))
-    return [first] if isinstance(first, ast.Name) else []
 
 
 def _attributes(node: ast.expr) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import tokenize
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from .table import target_of
 
@@ -29,7 +29,7 @@ def imports_of(modules: Sequence[str]) -> list[str]:
     return [import_as(module, None) for module in sorted(set(modules))]
 
 
-def from_imports(node: ast.ImportFrom, source: str, between: str) -> str:
+def from_imports(node: ast.ImportFrom, source: str, between: str, modules: Mapping[str, Sequence[str]]) -> str:
     """What takes the place of a ``from ... import ...``.
 
     Names without a counterpart stay in a statement of their own. Comments among the names stay with their names.
@@ -38,17 +38,21 @@ def from_imports(node: ast.ImportFrom, source: str, between: str) -> str:
         node: the statement.
         source: its text.
         between: what goes between two statements.
+        modules: those names it binds that are modules without one counterpart, and the statements in their place.
     """
     module = str(node.module)
     groups: dict[str, list[tuple[str, ast.alias]]] = {}
     for alias in node.names:
-        where, what = _place(f"{module}.{alias.name}", module, alias.name)
-        groups.setdefault(where, []).append((what, alias))
-    only = next(iter(groups))
-    if len(groups) == 1 and all(what == alias.name for what, alias in groups[only]):
-        return source.replace(module, only, 1)
+        if (alias.asname or alias.name) not in modules:
+            where, what = _place(f"{module}.{alias.name}", module, alias.name)
+            groups.setdefault(where, []).append((what, alias))
+    if len(groups) == 1 and not modules and module in source:
+        (only, names), *_ = groups.items()
+        if all(what == alias.name for what, alias in names):
+            return source.replace(module, only, 1)
     comments = _comments(node, source)
-    return between.join(_statement(where, names, comments, between) for where, names in groups.items())
+    imports = dict.fromkeys(statement for statements in modules.values() for statement in statements)
+    return between.join([*imports, *(_statement(where, names, comments, between) for where, names in groups.items())])
 
 
 def _place(path: str, module: str, name: str) -> tuple[str, str]:

@@ -81,8 +81,8 @@ def run_main(program: Program, arguments: list[str]) -> None:
         program: the program.
         arguments: its command line, without its own name.
     """
-    if not program.is_module:  # -m has put the present folder first, as it does for a module
-        sys.path[: 0 if _is_safe_path() else 1] = [str(Path(program.target).resolve().parent)]
+    if not program.is_module and not _is_safe_path():  # -m has put the present folder first, as it does for a module
+        sys.path[0] = str(Path(program.target).resolve().parent)
     sys.argv[:] = [program.file if program.is_module else program.target, *arguments]
     os.environ[MAIN_VARIABLE] = program.described
     main = ModuleType("__main__")
@@ -128,7 +128,7 @@ def _find_script(path: str) -> Program:
             source = file.read()
     except OSError as error:
         raise UserInputError(f"the script {path!r} cannot be read: {error.strerror or error}") from error
-    return Program(path, compile(source, path, "exec"), path)
+    return Program(path, compile(source, path, "exec", dont_inherit=True), path)  # without this file's __future__
 
 
 def _find_module(name: str) -> Program:

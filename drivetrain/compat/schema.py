@@ -198,11 +198,28 @@ class RetinaNetSection:
 
 
 @dataclass(frozen=True)
+class FcosSection:
+    """FCOS; in detectron2, which describes it in a lazy config alone, these are arguments."""
+
+    NUM_CLASSES: int = option(80, "Number of classes.", min=1)
+    IN_FEATURES: list[str] = option(["p3", "p4", "p5", "p6", "p7"], "Feature maps that it looks at.")
+    NUM_CONVS: int = option(4, "Convolutions before each prediction.", min=0)
+    NORM: str = option("GN", "Normalisation of the head.")
+    PRIOR_PROB: float = option(0.01, "Score that an untrained model gives.", min=0, max=1)
+    CENTER_SAMPLING_RADIUS: float = option(1.5, "Points so near to an object's centre are its own, in strides.", min=0)
+    FOCAL_LOSS_GAMMA: float = option(2.0, "Exponent of the focal loss.", min=0)
+    FOCAL_LOSS_ALPHA: float = option(0.25, "Weight of objects in the focal loss.", min=-1)
+    SCORE_THRESH_TEST: float = option(0.2, "Predictions scored lower are dropped.", min=0, max=1)
+    TOPK_CANDIDATES_TEST: int = option(1000, "Predictions of each level before NMS.", min=1)
+    NMS_THRESH_TEST: float = option(0.6, "Of two boxes overlapping more (IoU), one is dropped.", min=0, max=1)
+
+
+@dataclass(frozen=True)
 class CompatModel(Model):
     """What is trained."""
 
     NAME: str = option("", 'A model of this package to take instead of META_ARCHITECTURE; "" for none.')
-    META_ARCHITECTURE: str = option("GeneralizedRCNN", "GeneralizedRCNN or RetinaNet.")
+    META_ARCHITECTURE: str = option("GeneralizedRCNN", "GeneralizedRCNN, RetinaNet or FCOS.")
     MASK_ON: bool = option(False, "Predict masks.")
     KEYPOINT_ON: bool = option(False, "Predict keypoints.")
     LOAD_PROPOSALS: bool = option(False, "Precomputed proposals, which are not there here.")
@@ -222,6 +239,7 @@ class CompatModel(Model):
     ROI_MASK_HEAD: RoiMaskHead = section(RoiMaskHead)
     ROI_KEYPOINT_HEAD: RoiKeypointHead = section(RoiKeypointHead)
     RETINANET: RetinaNetSection = section(RetinaNetSection)
+    FCOS: FcosSection = section(FcosSection)
     ROI_BOX_CASCADE_HEAD: CascadeHead = section(CascadeHead)
     SEM_SEG_HEAD: SemanticHead = section(SemanticHead)
     PANOPTIC_FPN: PanopticPyramid = section(PanopticPyramid)

@@ -80,6 +80,14 @@ ENGINE: MappingProxyType[str, Names] = MappingProxyType(
         "detectron2.utils.collect_env": same("drivetrain.runtime", "collect_env_info"),
         "detectron2.utils.registry": same("drivetrain.compat.registry", "Registry"),
         "detectron2.utils.file_io": same("drivetrain.compat.file_io", "PathManager"),
+        "detectron2.utils.analysis": same(
+            "drivetrain.compat.analysis",
+            "FlopCountAnalysis activation_count_operators flop_count_operators parameter_count parameter_count_table",
+        ),
+        "detectron2.projects.deeplab": {
+            **same("drivetrain.compat.projects", "add_deeplab_config"),
+            **same("drivetrain.solver", "build_lr_scheduler"),
+        },
         "detectron2.model_zoo": _ZOO,
         "detectron2.model_zoo.model_zoo": _ZOO,
     }

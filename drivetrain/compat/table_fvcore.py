@@ -22,9 +22,17 @@ FVCORE: MappingProxyType[str, Names] = MappingProxyType(
         "fvcore.common.registry": same("drivetrain.compat.registry", "Registry"),
         "fvcore.common.timer": same("drivetrain.compat.environment", "Timer"),
         "fvcore.nn": {
+            **same(
+                "drivetrain.compat.analysis",
+                "ActivationCountAnalysis FlopCountAnalysis flop_count_table parameter_count parameter_count_table",
+            ),
+            **same("drivetrain.compat.fvcore_nn", "smooth_l1_loss"),
             "giou_loss": "torchvision.ops:generalized_box_iou_loss",
             "sigmoid_focal_loss": "torchvision.ops:sigmoid_focal_loss",
+            "sigmoid_focal_loss_jit": "torchvision.ops:sigmoid_focal_loss",
+            "weight_init": "drivetrain.compat.fvcore_nn",
         },
+        "fvcore.nn.weight_init": same("drivetrain.compat.fvcore_nn", "c2_msra_fill c2_xavier_fill"),
         "fvcore.transforms.transform": same(
             "drivetrain.compat.transforms",
             "BlendTransform CropTransform HFlipTransform NoOpTransform PadTransform Transform TransformList "
@@ -38,4 +46,4 @@ FVCORE: MappingProxyType[str, Names] = MappingProxyType(
     }
 )
 
-FVCORE_MODULES: Names = MappingProxyType({})
+FVCORE_MODULES: Names = MappingProxyType({"fvcore.nn.weight_init": "drivetrain.compat.fvcore_nn"})

@@ -6,6 +6,7 @@ from .transforms_base import NoOpTransform, Transform, TransformList
 from .transforms_color import (
     BlendTransform,
     ColorTransform,
+    PILColorTransform,
     RandomBrightness,
     RandomContrast,
     RandomLighting,
@@ -46,6 +47,7 @@ __all__ = [
     "HFlipTransform",
     "MinIoURandomCrop",
     "NoOpTransform",
+    "PILColorTransform",
     "PadTransform",
     "RandomApply",
     "RandomBrightness",

@@ -87,7 +87,13 @@ class Transform(ABC):
 
 
 class NoOpTransform(Transform):
-    """Changes nothing."""
+    """Changes nothing, whatever the type of data."""
+
+    def __getattr__(self, name: str) -> Any:
+        """A method ``apply_...`` of a type that was registered with another transform."""
+        if not name.startswith("apply_"):
+            raise AttributeError(f"NoOpTransform has no attribute {name!r}")
+        return lambda data: data
 
     def apply_image(self, img: Array) -> Array:
         """The image as it is."""

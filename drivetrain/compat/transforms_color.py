@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from drivetrain.data import transforms as native
 
@@ -15,10 +16,12 @@ from .transforms_input import DrawnAugmentation
 __all__ = [
     "BlendTransform",
     "ColorTransform",
+    "PILColorTransform",
     "RandomBrightness",
     "RandomContrast",
     "RandomLighting",
     "RandomSaturation",
+    "StillTransform",
 ]
 
 Source = Any  # a number, an array that broadcasts to (H, W, C), or a function of the image that returns one
@@ -30,7 +33,7 @@ _VARIANCES = np.array([0.2175, 0.0188, 0.0045])
 _LUMA = np.array([0.299, 0.587, 0.114])
 
 
-class _Still(Transform):
+class StillTransform(Transform):
     """A transform that moves nothing."""
 
     def apply_coords(self, coords: Array) -> Array:
@@ -46,10 +49,10 @@ class _Still(Transform):
         return NoOpTransform()
 
 
-class ColorTransform(_Still):
+class ColorTransform(StillTransform):
     """Puts the image through a function of the user's."""
 
-    def __init__(self, op: Callable[[Array], Array]) -> None:
+    def __init__(self, op: Callable[[Any], Any]) -> None:
         """``op`` takes an image (H, W, C) and returns one of the same size.
 
         Raises:
@@ -61,10 +64,18 @@ class ColorTransform(_Still):
 
     def apply_image(self, img: Array) -> Array:
         """What the function returns."""
-        return self.op(img)
+        return np.asarray(self.op(img))
 
 
-class BlendTransform(_Still):
+class PILColorTransform(ColorTransform):
+    """Puts the image, as one of Pillow's, through a function of the user's."""
+
+    def apply_image(self, img: Array) -> Array:
+        """What the function returns for the uint8 image (H, W, 3) or (H, W)."""
+        return np.asarray(self.op(Image.fromarray(img)))
+
+
+class BlendTransform(StillTransform):
     """``src_weight * src_image + dst_weight * image``; uint8 images are cut to 0..255 and rounded down."""
 
     def __init__(self, src_image: Source, src_weight: float, dst_weight: float) -> None:

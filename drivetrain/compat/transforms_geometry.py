@@ -253,8 +253,12 @@ class RotationTransform(Transform):
         return self._turn.apply_image(img)
 
     def apply_segmentation(self, segmentation: Array) -> Array:
-        """The turned label map (H, W) of labels 0 to 255, in the dtype it came in; 0 outside of the image."""
-        return self._turn.apply_segmentation(segmentation.astype(np.uint8), 0).astype(segmentation.dtype)
+        """The turned label map (H, W), of any dtype; 0 outside of the image."""
+        labels = np.ascontiguousarray(segmentation)
+        height, width = labels.shape
+        planes = labels.view(np.uint8).reshape(height, width, -1)  # the bytes of each label go to the same place
+        turned = [self._turn.apply_segmentation(planes[:, :, i].copy(), 0) for i in range(labels.itemsize)]
+        return np.stack(turned, axis=2).view(labels.dtype)[:, :, 0]
 
     def apply_coords(self, coords: Array) -> Array:
         """The points (N, 2), turned; floating point."""
@@ -338,8 +342,7 @@ def from_native(transform: native.Transform | Transform) -> Transform:
     if isinstance(transform, native.ResizeTransform):
         return ResizeTransform(height, width, new_height, new_width)
     if isinstance(transform, native.RotationTransform):
-        expand, (x, y) = transform.input_size != transform.output_size, transform._origin
-        return RotationTransform(height, width, transform.angle, expand, (float(x), float(y)))
+        return RotationTransform(height, width, transform.angle, transform.expand, transform.center)
     return _Wrapped(transform)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from drivetrain.data import transforms as native
+from drivetrain.data.transforms.resize import shortest_edge_size
 
 from .transforms_base import Array, Sized, Transform
 from .transforms_geometry import CropTransform, ExtentTransform
@@ -84,6 +85,11 @@ class ResizeShortestEdge(_ByRecipe):
         """
         self._init(locals())
         self._recipe = native.ResizeShortestEdge(short_edge_length, max_size, sample_style)
+
+    @staticmethod
+    def get_output_shape(oldh: int, oldw: int, short_edge_length: int, max_size: int) -> tuple[int, int]:
+        """The (height, width) that an image of ``oldh`` x ``oldw`` pixels gets."""
+        return shortest_edge_size(oldh, oldw, short_edge_length, max_size)
 
 
 class ResizeScale(_ByRecipe):

@@ -16,6 +16,7 @@ from drivetrain.visualization import class_color
 from .visualizer_canvas import Color, VisImage, as_rgb
 from .visualizer_masks import as_array, as_boxes, as_points, bounding_boxes
 from .visualizer_shapes import ShapeDrawer
+from .visualizer_texts import text_labels
 
 __all__ = ["ColorMode", "VisImage", "Visualizer"]
 
@@ -94,7 +95,7 @@ class Visualizer(ShapeDrawer):
         return self.overlay_instances(
             boxes=boxes,
             masks=bitmaps,
-            labels=self._texts(classes, fields.get("scores")),
+            labels=text_labels(classes, fields.get("scores"), self._known("thing_classes")),
             keypoints=fields.get("pred_keypoints"),
             assigned_colors=colors,
             alpha=0.8 if by_class else 0.5,
@@ -243,14 +244,13 @@ class Visualizer(ShapeDrawer):
 
     def _draw_annotations(self, annotations: Sequence[Mapping[str, Any]]) -> None:
         classes = [int(annotation["category_id"]) for annotation in annotations]
-        texts = self._texts(classes, None) or []
-        crowds = [f"{text} (crowd)" if a.get("iscrowd") else text for text, a in zip(texts, annotations, strict=True)]
+        crowds = [annotation.get("iscrowd") for annotation in annotations]
         has_masks = any(annotation.get("segmentation") for annotation in annotations)
         by_class = self._instance_mode is ColorMode.SEGMENTATION
         self.overlay_instances(
             boxes=[_xyxy(annotation) for annotation in annotations] if "bbox" in annotations[0] else None,
             masks=[annotation.get("segmentation") or [] for annotation in annotations] if has_masks else None,
-            labels=crowds,
+            labels=text_labels(classes, None, self._known("thing_classes"), crowds),
             keypoints=_annotated_points(annotations),
             assigned_colors=self._class_colors(classes) if by_class else None,
             alpha=0.8 if by_class else 0.5,
@@ -273,8 +273,8 @@ class Visualizer(ShapeDrawer):
 
     def _segment_text(self, segment: Mapping[str, Any]) -> str:
         score = None if segment.get("score") is None else [segment["score"]]
-        (text,) = self._texts([int(segment["category_id"])], score, f"{_kind(segment)}_classes") or [""]
-        return text
+        names = self._known(f"{_kind(segment)}_classes")
+        return " ".join(text_labels([int(segment["category_id"])], score, names) or [])
 
     def _segment_color(self, segment: Mapping[str, Any], place: int) -> Color:
         """Of its class, but one of its own for a thing, unless things have the colours of their classes."""
@@ -302,18 +302,6 @@ class Visualizer(ShapeDrawer):
                 kept[y0:y1, x0:x1] = True
         grey = (self.img @ np.array(_GREY)).round().astype(np.uint8)
         self.output.reset_image(np.where(kept[..., None], self.img, grey[..., None]))
-
-    def _texts(self, classes: Sequence[int] | None, scores: Any, names_key: str = "thing_classes") -> list[str] | None:
-        """A name and a percentage for each, as far as known."""
-        if classes is None and scores is None:
-            return None
-        count = len(scores) if classes is None else len(classes)
-        names = self._known(names_key) or ()
-        words = (
-            [""] * count if classes is None else [names[c] if 0 <= c < len(names) else f"class {c}" for c in classes]
-        )
-        shares = [""] * count if scores is None else [f"{float(score):.0%}" for score in scores]
-        return [f"{word} {share}".strip() for word, share in zip(words, shares, strict=True)]
 
     def _class_colors(self, classes: Sequence[int], vary: bool = True) -> list[tuple[float, ...]]:
         """A colour for each, 0 to 1; those of one class differ by some steps of brightness if they may ``vary``."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw
 
-from drivetrain.visualization import draw_instances, save_image
+from drivetrain.visualization import draw_instances, mask_outline, save_image
 from drivetrain.visualization.labels import Label, draw_label, load_font, printable, writable
 
 from .visualizer_masks import bounding_boxes
@@ -87,7 +87,7 @@ class VisImage:
     def fill(self, mask: Array, color: Color, edge: Color | None, alpha: float) -> None:
         """Mix a colour into the pixels of ``mask``, bool (height, width), and draw its outline in ``edge`` if given."""
         whole = self._resized(mask)
-        outline = _outline(whole) if edge is not None else None
+        outline = mask_outline(whole) if edge is not None else None
         left, top, right, bottom = bounding_boxes([whole])[0].astype(int)
         part, inside = self._pixels[top:bottom, left:right], whole[top:bottom, left:right]
         part[inside] = ((1 - alpha) * part[inside] + alpha * np.array(color)).round()
@@ -216,13 +216,6 @@ def _as_image(img: Any) -> Array:
     if array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
         raise ValueError(f"an image is an array (height, width, 3), RGB, but one of {array.shape} was received")
     return array if array.dtype == np.uint8 else array.clip(0, 255).astype(np.uint8)
-
-
-def _outline(mask: Array) -> Array:
-    """Pixels of a mask with a neighbour (of four) that is not; the picture's border counts as mask."""
-    padded = np.pad(mask, 1, constant_values=True)
-    inner: Array = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return mask & ~inner
 
 
 def _dashes(points: Sequence[Any], on: float, off: float) -> Iterator[tuple[tuple[float, ...], tuple[float, ...]]]:

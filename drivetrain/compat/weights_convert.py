@@ -85,9 +85,8 @@ def class_names_of(cfg: CfgNode, given: Sequence[str] = ()) -> list[str]:
     Raises:
         ConfigError: they are not as many as the model has classes.
     """
-    retinanet = cfg.MODEL.META_ARCHITECTURE == "RetinaNet"
-    key = "MODEL.RETINANET.NUM_CLASSES" if retinanet else "MODEL.ROI_HEADS.NUM_CLASSES"
-    count = (cfg.MODEL.RETINANET if retinanet else cfg.MODEL.ROI_HEADS).NUM_CLASSES
+    section = {"RetinaNet": "RETINANET", "FCOS": "FCOS"}.get(cfg.MODEL.META_ARCHITECTURE, "ROI_HEADS")
+    key, count = f"MODEL.{section}.NUM_CLASSES", cfg.MODEL[section].NUM_CLASSES
     if given:
         if len(given) != count:
             raise ConfigError(f"--classes has {len(given)} names, but {key} is {count}: name each class, in order")

@@ -45,16 +45,15 @@ CHECKPOINTS = MappingProxyType(
 )
 """Config (without ``.yaml``) -> its published weights, below the config's own folder."""
 
-_FCOS = "FCOS is here as a model of torchvision: take MODEL.NAME fcos_resnet50_fpn, without detectron2's weights"
 _LAZY = (
-    "the model zoo's configs in Python are not here: take the .yaml of the same name, or LazyConfig of your own file"
+    "configs in Python are no files here: take model_zoo.get_config(...) of those that there are, or the .yaml of the "
+    "same name"
 )
 _OTHER = "of the model zoo there are COCO-Detection, COCO-InstanceSegmentation and COCO-Keypoints here"
 
 _ABSENT = (  # the beginnings of names, and why those are not here
     ("COCO-Detection/rpn_", "a proposal network without a second stage has no detections, and is not here"),
     ("COCO-Detection/fast_rcnn_", "Fast R-CNN needs precomputed proposals, which are not read here; take faster_rcnn_"),
-    ("COCO-Detection/fcos_", _FCOS),
     ("COCO-InstanceSegmentation/mask_rcnn_regnet", "RegNet backbones are not here"),
     ("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x_giou", "set MODEL.RPN.BBOX_REG_LOSS_TYPE 'giou' yourself"),
     ("COCO-PanopticSegmentation/", "panoptic models are those of transformers (MODEL.NAME mask2former...)"),

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from drivetrain.errors import ConfigError, did_you_mean
 
 from .length import parse_length
-from .schedules import Constant, Cosine, MultiStep, OneCycle, Schedule, Warmup, step_with_fixed_gamma
+from .schedules import Constant, Cosine, MultiStep, OneCycle, Poly, Schedule, Warmup, step_with_fixed_gamma
 
 __all__ = ["LRMultiplier", "WarmupReduceLROnPlateau", "build_lr_scheduler", "build_schedule"]
 
@@ -22,6 +22,7 @@ _NAMES = (
     "WarmupMultiStepLR",
     "WarmupCosineLR",
     "WarmupStepWithFixedGammaLR",
+    "WarmupPolyLR",
     "OneCycleLR",
     "ReduceLROnPlateau",
 )
@@ -173,7 +174,8 @@ def build_lr_scheduler(cfg: Any, optimizer: Optimizer) -> LRScheduler:
 def build_schedule(cfg: Any) -> Schedule:
     """The schedule that ``cfg.SOLVER`` describes, as a function of progress.
 
-    ``OneCycleLR`` has its own rise (over the first 0.3, from 1/25 of the rate) and ignores the ``WARMUP_*`` keys.
+    ``OneCycleLR`` has its own rise (over the first 0.3, from 1/25 of the rate) and ignores the ``WARMUP_*`` keys;
+    ``WarmupPolyLR`` is multiplied by the warm-up, as in DeepLab, where the others begin after it.
 
     Raises:
         ConfigError: unknown name, ``ReduceLROnPlateau`` (which is no function of progress), steps that do not
@@ -183,6 +185,10 @@ def build_schedule(cfg: Any) -> Schedule:
     name, max_iter = solver.LR_SCHEDULER_NAME, _max_iter(solver)
     if name == "OneCycleLR":
         return OneCycle(end=_end_factor(solver))
+    length = min(parse_length(solver.WARMUP_ITERS, name="SOLVER.WARMUP_ITERS") / max_iter, 1.0)
+    warmup = (solver.WARMUP_FACTOR, length, solver.WARMUP_METHOD)
+    if name == "WarmupPolyLR":
+        return Poly(solver.POLY_LR_POWER, solver.POLY_LR_CONSTANT_ENDING, *warmup)
     if name == "WarmupMultiStepLR":
         schedule: Schedule = MultiStep(tuple(step / max_iter for step in _steps(solver, max_iter)), solver.GAMMA)
     elif name == "WarmupCosineLR":
@@ -192,9 +198,7 @@ def build_schedule(cfg: Any) -> Schedule:
     else:
         hint = did_you_mean(name, _NAMES)
         raise ConfigError(f"SOLVER.LR_SCHEDULER_NAME must be one of {', '.join(_NAMES)}, received {name!r}{hint}")
-    warmup_iters = parse_length(solver.WARMUP_ITERS, name="SOLVER.WARMUP_ITERS")
-    length = min(warmup_iters / max_iter, 1.0)
-    return Warmup(schedule, solver.WARMUP_FACTOR, length, solver.WARMUP_METHOD, solver.RESCALE_INTERVAL)
+    return Warmup(schedule, *warmup, solver.RESCALE_INTERVAL)
 
 
 def _max_iter(solver: Any) -> int:

@@ -17,7 +17,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-__all__ = ["Constant", "Cosine", "Linear", "MultiStep", "OneCycle", "Schedule", "Warmup", "step_with_fixed_gamma"]
+__all__ = [
+    "Constant",
+    "Cosine",
+    "Linear",
+    "MultiStep",
+    "OneCycle",
+    "Poly",
+    "Schedule",
+    "Warmup",
+    "step_with_fixed_gamma",
+]
 
 Schedule = Callable[[float], float]
 
@@ -84,6 +94,33 @@ def step_with_fixed_gamma(gamma: float, num_decays: int) -> MultiStep:
     """``num_decays`` decays by ``gamma`` that cut the training into equally long parts."""
     parts = num_decays + 1
     return MultiStep(tuple(part / parts for part in range(1, parts)), gamma)
+
+
+@dataclass(frozen=True)
+class Poly:
+    """A power of what is left of the training (Chen et al., DeepLab, arXiv 1606.00915), times a warm-up of its own.
+
+    Args:
+        power: the exponent.
+        least: the smallest value after the warm-up.
+        warmup_factor: what the first value is multiplied by.
+        warmup_length: how long the warm-up lasts.
+        warmup_method: whether its factor rises to 1 ("linear") or stays until its end ("constant").
+    """
+
+    power: float = 0.9
+    least: float = 0.0
+    warmup_factor: float = 1.0
+    warmup_length: float = 0.0
+    warmup_method: Literal["linear", "constant"] = "linear"
+
+    def __call__(self, progress: float) -> float:
+        """The value at ``progress``."""
+        falling = float((1.0 - progress) ** self.power)
+        if progress >= self.warmup_length - _ROUNDING:
+            return max(falling, self.least)
+        done = 0.0 if self.warmup_method == "constant" else progress / self.warmup_length
+        return falling * (self.warmup_factor * (1.0 - done) + done)
 
 
 @dataclass(frozen=True)

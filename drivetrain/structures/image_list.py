@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -43,13 +43,20 @@ class ImageList:
         return self.tensor.device
 
     @staticmethod
-    def from_tensors(tensors: Sequence[Tensor], size_divisibility: int = 0, pad_value: float = 0.0) -> ImageList:
+    def from_tensors(
+        tensors: Sequence[Tensor],
+        size_divisibility: int = 0,
+        pad_value: float = 0.0,
+        padding_constraints: Mapping[str, int] | None = None,
+    ) -> ImageList:
         """Pad ``tensors`` to the largest height and the largest width among them.
 
         Args:
             tensors: images of shape (H_i, W_i) or (C, H_i, W_i), alike in all but the last two sizes.
             size_divisibility: the padded height and width become multiples of it; 0 or 1 asks for none.
             pad_value: what the padding holds.
+            padding_constraints: further conditions: ``square_size``, the least height and width, where it is above 0,
+                and a ``size_divisibility`` that goes before the argument of that name.
 
         Raises:
             ValueError: there is no image, or the images differ in more than height and width.
@@ -61,8 +68,10 @@ class ImageList:
             shapes = [tuple(image.shape) for image in tensors]
             raise ValueError(f"images of one batch have the same channels, but these shapes were received: {shapes}")
         sizes = [(image.shape[-2], image.shape[-1]) for image in tensors]
-        height = _round_up(max(h for h, _ in sizes), size_divisibility)
-        width = _round_up(max(w for _, w in sizes), size_divisibility)
+        constraints = padding_constraints or {}
+        divisor, least = constraints.get("size_divisibility", size_divisibility), constraints.get("square_size", 0)
+        height = _round_up(max(least, *(h for h, _ in sizes)), divisor)
+        width = _round_up(max(least, *(w for _, w in sizes)), divisor)
         if all(size == (height, width) for size in sizes):
             return ImageList(torch.stack(list(tensors)), sizes)
         batch = tensors[0].new_full((len(tensors), *leading, height, width), pad_value)

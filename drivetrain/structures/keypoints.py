@@ -48,6 +48,24 @@ class Keypoints:
         picked = self.tensor[item]
         return Keypoints(picked[None] if picked.ndim == 2 else picked)
 
+    def to_heatmap(self, boxes: Tensor, heatmap_size: int) -> tuple[Tensor, Tensor]:
+        """The place of each keypoint in a square map that is stretched over the box of its instance.
+
+        Args:
+            boxes: XYXY in pixels, (N, 4).
+            heatmap_size: rows and columns of the map.
+
+        Returns:
+            The places, int64 (N, K), row * ``heatmap_size`` + column; and which keypoints are labelled and in the box,
+            bool (N, K). The far edge of a box belongs to its last row or column; places of the other keypoints are 0.
+        """
+        low, high = boxes[:, None, :2], boxes[:, None, 2:]
+        points = self.tensor[..., :2]
+        cells = ((points - low) * (heatmap_size / (high - low))).floor().to(torch.int64)
+        cells = torch.where(points == high, heatmap_size - 1, cells)
+        valid = ((cells >= 0) & (cells < heatmap_size)).all(dim=-1) & (self.tensor[..., 2] > 0)
+        return (cells[..., 1] * heatmap_size + cells[..., 0]) * valid, valid
+
     @classmethod
     def cat(cls, keypoints_list: Sequence[Keypoints]) -> Keypoints:
         """The keypoints of all instances in order; ValueError for an empty list, which leaves K unknown."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -55,12 +57,12 @@ def test_notebooks_and_other_encodings(project: Path) -> None:
 
 
 def test_what_is_left_is_listed_with_file_and_line(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (project / "left.py").write_text("x = 1\nfrom detectron2.projects.deeplab import add_deeplab_config\n")
+    (project / "left.py").write_text("x = 1\nfrom detectron2.projects.deeplab import ASPP\n")
     (project / "broken.py").write_text("import detectron2 as\n")
     (project / "binary.py").write_bytes(b"\xff\xfe\x00detectron2")
     assert main(["migrate", "."]) == 0
     captured = capsys.readouterr()
-    assert "left.py:2: detectron2.projects.deeplab.add_deeplab_config has no counterpart" in captured.err
+    assert "left.py:2: detectron2.projects.deeplab.ASPP has no counterpart" in captured.err
     assert "broken.py:1: " in captured.err and "binary.py:1: the text cannot be read" in captured.err
     assert "3 places left" in captured.out
 
@@ -69,3 +71,24 @@ def test_paths_that_cannot_be_meant(project: Path, capsys: pytest.CaptureFixture
     (project / "notes.txt").write_text("")
     assert main(["migrate", "notes.txt"]) == 2 and "neither a .py file nor a notebook" in capsys.readouterr().err
     assert main(["migrate", "nothing"]) == 2 and "there is no file or folder 'nothing'" in capsys.readouterr().err
+
+
+def test_a_link_to_nowhere_and_a_file_named_twice(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "gone.py").symlink_to("nothing.py")
+    (project / "again.py").symlink_to("train.py")
+    assert main(["migrate", ".", "train.py"]) == 0
+    assert "1 of 2 files changed" in capsys.readouterr().out
+    assert (project / "train.py").read_text() == NEW and (project / "again.py").is_symlink()
+
+
+def test_a_file_that_cannot_be_replaced_stays_whole(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert main(["migrate", "."]) == 2
+    assert "train.py cannot be written (No space left" in capsys.readouterr().err
+    assert (project / "train.py").read_text() == OLD
+    assert sorted(p.name for p in project.iterdir() if p.is_file()) == ["clean.py", "train.py"]

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from drivetrain.compat.builtin_datasets import register_builtin
 from drivetrain.compat.importer import install, uninstall
 from drivetrain.data.formats.synthetic import make_synthetic
 from drivetrain.modeling.registry import MODELS
@@ -43,6 +44,7 @@ def finder() -> Iterator[None]:
 def run_here(shapes_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """Runs a script in this process, in an empty folder: ``run_here(path, *arguments)`` gives what it reports."""
     before = dict(sys.modules)
+    register_builtin()  # as at the import in a new process; each test forgets the datasets that it registered
     models = set(MODELS.names())
     monkeypatch.setenv("SHAPES", str(shapes_folder))
     monkeypatch.chdir(tmp_path)

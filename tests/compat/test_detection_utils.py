@@ -133,6 +133,16 @@ def test_instances_of_bitmasks() -> None:
     assert len(empty) == 0 and empty.gt_boxes.tensor.shape == (0, 4) and not empty.has("gt_masks")
 
 
+def test_images_to_be_drawn_on() -> None:
+    bgr = torch.tensor([[[10.0, 20.0, 300.0]]])
+    assert utils.convert_image_to_rgb(bgr, "BGR").tolist() == [[[255, 20, 10]]]
+    assert utils.convert_image_to_rgb(bgr.numpy(), "RGB").tolist() == [[[10, 20, 255]]]
+    for grey in (np.array([[7]]), np.array([[[7]]])):
+        assert utils.convert_image_to_rgb(grey, "L").tolist() == [[[7, 7, 7]]]
+    with pytest.raises(ConfigError, match="not 'YUV'"):
+        utils.convert_image_to_rgb(bgr, "YUV")
+
+
 def test_empty_instances_are_left_out() -> None:
     square: list[Any] = [np.array([4.0, 6, 14, 6, 14, 14, 4, 14])]
     annos = [

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from drivetrain.compat.guide import module_table, with_tables
-from drivetrain.compat.table import ABSENT, TABLE
+from drivetrain.compat.table import ABSENT, STAND_INS, TABLE
 from drivetrain.modeling.registry import MODELS
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "from-detectron2.md"
@@ -21,6 +21,12 @@ def test_the_tables_are_up_to_date() -> None:
 
 def test_a_row_names_module_names_and_home() -> None:
     assert "| `detectron2.utils.registry` | `Registry` | `drivetrain.compat.registry` |" in module_table().splitlines()
+
+
+def test_names_that_can_be_imported_alone_are_marked() -> None:
+    row = next(row for row in module_table().splitlines() if row.startswith("| `detectron2.evaluation` |"))
+    assert "`CityscapesInstanceEvaluator` †, " in row and "`COCOEvaluator`, " in row
+    assert module_table().count("†") == len(STAND_INS) > 0
 
 
 def test_other_text_stays() -> None:

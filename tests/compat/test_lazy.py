@@ -12,6 +12,7 @@ from torch import nn
 
 from drivetrain.compat.lazy import LazyCall, LazyConfig, instantiate
 from drivetrain.errors import ConfigError
+from drivetrain.modeling.detectron2.layers import ShapeSpec
 
 PROJECT = """
 from drivetrain.compat.lazy import LazyCall as L
@@ -137,3 +138,10 @@ def test_models_of_the_zoo_are_reachable() -> None:
     assert instantiate(cfg).MODEL.META_ARCHITECTURE == "RetinaNet"
     text = {"_target_": "detectron2.model_zoo.get_config", "config_path": "COCO-Detection/retinanet_R_50_FPN_1x.yaml"}
     assert instantiate(text).MODEL.META_ARCHITECTURE == "RetinaNet"
+
+
+def test_values_of_dataclasses_are_written_as_the_calls_that_make_them(tmp_path: Path) -> None:
+    LazyConfig.save({"shape": ShapeSpec(channels=3, stride=4), "other": [ShapeSpec(1)]}, tmp_path / "c.yaml")
+    loaded = LazyConfig.load(tmp_path / "c.yaml")
+    assert instantiate(loaded.shape) == ShapeSpec(channels=3, stride=4)
+    assert instantiate(loaded.other) == [ShapeSpec(channels=1)]

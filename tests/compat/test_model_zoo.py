@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from torchvision.models.detection import fcos_resnet50_fpn
 
 from drivetrain.compat import model_zoo
 from drivetrain.compat.config import get_cfg
@@ -94,6 +95,14 @@ BASELINES = {
         "DATASETS.TEST": ("keypoints_coco_2017_val",),
         "MODEL.RESNETS.DEPTH": 101,
     },
+    "COCO-Detection/fcos_R_50_FPN_1x": {
+        "SOLVER.BASE_LR": 0.01,
+        "SOLVER.MAX_ITER": 90000,
+        "MODEL.META_ARCHITECTURE": "FCOS",
+        "MODEL.RESNETS.OUT_FEATURES": ["res3", "res4", "res5"],
+        "MODEL.FCOS.IN_FEATURES": ["p3", "p4", "p5", "p6", "p7"],
+        "MODEL.WEIGHTS": "detectron2://ImageNetPretrained/MSRA/R-50.pkl",
+    },
     "COCO-Detection/retinanet_R_101_FPN_3x": {
         "SOLVER.BASE_LR": 0.01,
         "SOLVER.MAX_ITER": 270000,
@@ -120,6 +129,25 @@ def test_a_config_builds_its_model(name: str, parameters: float) -> None:
     with torch.device("meta"):
         model = build_detectron2_model(model_zoo.get_config(f"{name}.yaml"))
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(parameters, abs=0.01)
+
+
+def test_fcos_has_as_many_weights_as_torchvisions() -> None:
+    """Of the same architecture, whose levels p6 and p7 come from p5 too; batch norms are counted by none."""
+    with torch.device("meta"):
+        model = build_detectron2_model(model_zoo.get_config("COCO-Detection/fcos_R_50_FPN_1x.yaml"))
+        other = fcos_resnet50_fpn(weights=None, weights_backbone=None, num_classes=80)
+    norms = {id(p) for m in other.modules() if isinstance(m, torch.nn.BatchNorm2d) for p in m.parameters()}
+    expected = sum(p.numel() for p in other.parameters() if id(p) not in norms)
+    assert sum(p.numel() for p in model.parameters()) == expected > 30e6
+
+
+def test_lazy_configs_are_models_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("DRIVETRAIN_WEIGHTS", raising=False)
+    model = model_zoo.get("COCO-Detection/retinanet_R_50_FPN_1x.py", device="cpu")
+    assert model.training and model.num_classes == 80
+    with pytest.raises(CheckpointError, match=r"download model_final_bfca0b\.pkl"):
+        model_zoo.get("COCO-Detection/retinanet_R_50_FPN_1x.py", trained=True, device="cpu")
 
 
 @pytest.mark.slow

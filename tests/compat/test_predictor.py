@@ -51,6 +51,10 @@ def test_names_are_those_of_the_checkpoint_or_of_the_test_set(cfg: CfgNode) -> N
     MetadataCatalog.get("predictor_test").set(thing_classes=["x", "y"])
     cfg.DATASETS.TEST = ("predictor_test",)
     assert DefaultPredictor(cfg).metadata.thing_classes == ["x", "y"]
+    MetadataCatalog.get("predictor_zoo").set(thing_classes=["of", "another", "model"])
+    cfg.DATASETS.TEST = ("predictor_zoo",)
+    assert DefaultPredictor(cfg).metadata.thing_classes == ["a", "b"]
+    assert MetadataCatalog.get("predictor_zoo").thing_classes == ["of", "another", "model"]
 
 
 def test_bare_weights_need_no_names(cfg: CfgNode, tmp_path: Path) -> None:

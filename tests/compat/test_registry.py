@@ -1,4 +1,4 @@
-"""Registries."""
+"""The registry of architectures."""
 
 from __future__ import annotations
 
@@ -6,29 +6,12 @@ import pytest
 from torch import nn
 
 from drivetrain.compat.config import get_cfg
-from drivetrain.compat.modeling import RetinaNet
-from drivetrain.compat.registry import META_ARCH_REGISTRY, Registry
+from drivetrain.compat.modeling import FCOS, RetinaNet
+from drivetrain.compat.registry import META_ARCH_REGISTRY
 from drivetrain.errors import UserInputError
 from drivetrain.modeling import build_model
 from drivetrain.modeling.build import class_count_key
 from drivetrain.modeling.registry import MODELS
-
-
-def test_decorator_and_call() -> None:
-    registry = Registry("THINGS")
-
-    @registry.register()
-    class One:
-        pass
-
-    def two() -> None: ...
-
-    registry.register(two)
-    assert registry.get("One") is One and "two" in registry and [name for name, _ in registry] == ["One", "two"]
-    with pytest.raises(KeyError, match=r"THINGS has no 'on'.*did you mean 'One'"):
-        registry.get("on")
-    with pytest.raises(UserInputError, match=r"'One' is already registered in THINGS"):
-        registry.register(type("One", (), {}))
 
 
 def test_a_registered_architecture_is_what_the_config_builds() -> None:
@@ -49,5 +32,6 @@ def test_a_registered_architecture_is_what_the_config_builds() -> None:
     finally:
         MODELS.remove("Mine")
     assert "Mine" not in META_ARCH_REGISTRY and META_ARCH_REGISTRY.get("RetinaNet") is RetinaNet
+    assert META_ARCH_REGISTRY.get("FCOS") is FCOS and "FCOS" in META_ARCH_REGISTRY
     with pytest.raises(KeyError, match="META_ARCH has no 'Mine'"):
         META_ARCH_REGISTRY.get("Mine")

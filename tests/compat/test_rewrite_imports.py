@@ -26,7 +26,7 @@ def test_comments_stay_with_their_names() -> None:
         "    DefaultTrainer,  # trains\n"
         ")"
     )
-    assert from_imports(statement(source), source, "\n") == (
+    assert from_imports(statement(source), source, "\n", {}) == (
         "from drivetrain.compat.predictor import (\n"
         "    DefaultPredictor,  # first  # predicts\n"
         ")\n"
@@ -39,6 +39,6 @@ def test_comments_stay_with_their_names() -> None:
 def test_long_statements_are_broken() -> None:
     names = "DefaultTrainer, default_argument_parser, default_writers, create_ddp_model, SimpleTrainer, AMPTrainer"
     source = f"from detectron2.engine import {names}, DefaultPredictor"
-    new = from_imports(statement(source), source, "\n  ")
+    new = from_imports(statement(source), source, "\n  ", {})
     assert new.startswith("from drivetrain.engine import (\n      DefaultTrainer,\n")
     assert new.endswith("\n  )\n  from drivetrain.compat.predictor import DefaultPredictor")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,6 +66,16 @@ def test_what_is_not_there(tmp_path: Path, finder: None) -> None:
     for name in ("no_such_module", "no_such.module"):
         with pytest.raises(UserInputError, match=f"the module {name!r} cannot be found"):
             find_program(name, is_module=True)
+
+
+def test_annotations_of_a_script_are_what_it_says(tmp_path: Path, finder: None) -> None:
+    """``from __future__ import annotations`` of the runner is not the script's."""
+    path = tmp_path / "x.py"
+    for future, expected in (("", int), ("from __future__ import annotations\n", "int")):
+        path.write_text(f"{future}def f(x: int): pass\n")
+        names: dict[str, Any] = {}
+        load_main(find_program(str(path)).described, names)
+        assert names["f"].__annotations__ == {"x": expected}
 
 
 def test_loading_gives_the_names_to_a_new_process(tmp_path: Path, finder: None) -> None:

@@ -47,8 +47,10 @@ def test_new_types_of_data() -> None:
     def _name(transform: Any, data: str) -> str:
         return data * transform.by
 
-    both: Any = TransformList([Shift(1), Shift(2)])
+    both: Any = TransformList([Shift(1), NoOpTransform(), Shift(2)])
     assert both.apply_depth(10) == 13 and both.apply_name("a") == "aa"
+    with pytest.raises(AttributeError, match="'weight'"):
+        _ = NoOpTransform().weight
     with pytest.raises(AttributeError, match="'weight'"):
         _ = both.weight
 

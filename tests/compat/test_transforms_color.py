@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import ImageOps
 
 from drivetrain.compat.transforms_base import NoOpTransform, Transform
 from drivetrain.compat.transforms_color import (
     BlendTransform,
     ColorTransform,
+    PILColorTransform,
     RandomBrightness,
     RandomContrast,
     RandomLighting,
@@ -35,6 +37,9 @@ def test_colours_move_nothing() -> None:
         assert transform.apply_segmentation(IMAGE[:, :, 0]).tolist() == IMAGE[:, :, 0].tolist()
         assert isinstance(transform.inverse(), NoOpTransform)
     assert ColorTransform(lambda image: 255 - image).apply_image(IMAGE)[0, 0].tolist() == [245, 235, 225]
+    inverted = PILColorTransform(ImageOps.invert)
+    assert np.array_equal(inverted.apply_image(IMAGE), 255 - IMAGE)
+    assert inverted.apply_segmentation(IMAGE) is IMAGE
     with pytest.raises(ValueError, match="not 3"):
         ColorTransform(3)  # type: ignore[arg-type]
 

@@ -101,8 +101,11 @@ def test_rotation() -> None:
     assert (turn.bound_h, turn.bound_w) == (20, 12)
     assert np.array_equal(turn.apply_image(IMAGE), np.rot90(IMAGE))
     labels = IMAGE[:, :, 0].astype(np.int64)
-    turned = turn.apply_segmentation(labels)
-    assert turned.dtype == np.int64 and np.array_equal(turned, np.rot90(labels))
+    for wide in (labels, labels * 70_000 - 1, labels.astype(np.float32) / 3, labels > 100, IMAGE[:, :, 0]):
+        turned = turn.apply_segmentation(wide)
+        assert turned.dtype == wide.dtype and np.array_equal(turned, np.rot90(wide))
+    tilted = RotationTransform(12, 20, 30).apply_segmentation(labels * 70_000)
+    assert np.array_equal(tilted, RotationTransform(12, 20, 30).apply_segmentation(labels) * 70_000)
     about = RotationTransform(12, 20, 180, expand=False, center=(5, 5))
     assert np.allclose(about.apply_coords(np.array([[4, 3]])), [[6, 7]])
     with pytest.raises(ValueError, match="not float32"):

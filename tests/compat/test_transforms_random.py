@@ -49,6 +49,8 @@ def test_both_ways_to_draw_make_the_same(recipe: Any, kind: Any, size: tuple[int
 
 
 def test_constructors_keep_their_arguments() -> None:
+    assert T.ResizeShortestEdge.get_output_shape(480, 640, 800, 1333) == (800, 1067)
+    assert T.ResizeShortestEdge.get_output_shape(1000, 300, 800, 1333) == (1333, 400)
     resize = T.ResizeShortestEdge(short_edge_length=(640, 800), max_size=1333, sample_style="choice")
     assert vars(resize)["short_edge_length"] == (640, 800) and vars(resize)["max_size"] == 1333
     assert repr(T.RandomFlip(0.25)) == "RandomFlip(prob=0.25, horizontal=True, vertical=False)"

@@ -77,6 +77,19 @@ def test_fixed_gamma() -> None:
     assert rates == pytest.approx([0.2 * 0.5 ** (i // 10) for i in range(40)])
 
 
+def test_poly_with_its_warmup() -> None:
+    poly = [(1 - i / 40) ** 0.9 for i in range(40)]
+    keys = {"LR_SCHEDULER_NAME": "WarmupPolyLR", "POLY_LR_POWER": 0.9, "POLY_LR_CONSTANT_ENDING": 0.0}
+    warmup = [0.5, 0.625, 0.75, 0.875] + [1.0] * 36
+    rates = run(build_lr_scheduler(make_cfg(**keys), make_optimizer()), 40)
+    assert rates == pytest.approx([0.2 * p * w for p, w in zip(poly, warmup, strict=True)])
+    keys |= {"POLY_LR_CONSTANT_ENDING": 0.3, "WARMUP_METHOD": "constant"}
+    rates = run(build_lr_scheduler(make_cfg(**keys), make_optimizer()), 40)
+    assert rates == pytest.approx([0.1 * p for p in poly[:4]] + [0.2 * max(p, 0.3) for p in poly[4:]])
+    rates = run(build_lr_scheduler(make_cfg(**keys, WARMUP_ITERS=0), make_optimizer()), 40)
+    assert rates[0] == pytest.approx(0.2)
+
+
 def test_one_cycle() -> None:
     cfg = make_cfg(LR_SCHEDULER_NAME="OneCycleLR", BASE_LR_END=0.002)
     rates = run(build_lr_scheduler(cfg, make_optimizer()), 40)

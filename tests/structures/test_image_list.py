@@ -44,3 +44,19 @@ def test_what_cannot_be_batched() -> None:
         ImageList.from_tensors([])
     with pytest.raises(ValueError, match=r"same channels.*\(1, 2, 2\)"):
         ImageList.from_tensors([torch.zeros(3, 2, 2), torch.zeros(1, 2, 2)])
+
+
+def test_conditions_of_a_backbone() -> None:
+    """The last argument of detectron2's later versions."""
+    images = [torch.ones(3, 30, 20), torch.ones(3, 10, 40)]
+    shapes = {
+        (0, 0): (30, 40),
+        (64, 0): (64, 64),
+        (35, 0): (35, 40),
+        (0, 32): (32, 64),
+        (50, 32): (64, 64),
+    }
+    for (square, divisor), expected in shapes.items():
+        constraints = {"square_size": square, **({"size_divisibility": divisor} if divisor else {})}
+        assert ImageList.from_tensors(images, padding_constraints=constraints).tensor.shape[-2:] == expected
+    assert ImageList.from_tensors(images, 8, 0.0, {"size_divisibility": 32}).tensor.shape[-2:] == (32, 64)

@@ -33,3 +33,16 @@ def test_to_and_text() -> None:
     points = Keypoints(torch.zeros(1, 4, 3)).to("cpu")
     assert points.device.type == "cpu"
     assert repr(points) == "Keypoints(num_instances=1, num_keypoints=4)"
+
+
+def test_places_in_the_map_of_a_box() -> None:
+    """Boxes of 40 x 20 and 8 x 8 pixels on maps of 8 x 8: a cell is 5 x 2.5 pixels, and one pixel."""
+    boxes = torch.tensor([[10.0, 20.0, 50.0, 40.0], [0.0, 0.0, 8.0, 8.0]])
+    edges = [[10.0, 20.0, 2], [16.0, 23.0, 1], [50.0, 40.0, 2]]
+    outside = [[-0.1, 3.0, 2], [3.0, 8.1, 2], [3.5, 2.5, 0]]
+    places, valid = Keypoints([edges, outside]).to_heatmap(boxes, 8)
+    assert places.tolist() == [[0, 1 * 8 + 1, 63], [0, 0, 0]] and places.dtype == torch.int64
+    assert valid.tolist() == [[True, True, True], [False, False, False]]
+    inside, seen = Keypoints([[[3.5, 2.5, 1]]]).to_heatmap(boxes[1:], 8)
+    assert (inside.item(), seen.item()) == (2 * 8 + 3, True)
+    assert Keypoints(torch.zeros(0, 17, 3)).to_heatmap(torch.zeros(0, 4), 8)[0].shape == (0, 17)

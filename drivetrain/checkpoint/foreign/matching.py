@@ -30,6 +30,7 @@ Status = Literal["matched", "renamed", "reordered", "filled", "missing", "unexpe
 
 _NOT_NEEDED = ("pixel_mean", "pixel_std")  # what a model has from its config
 _FROZEN_EPS = 1e-5
+_RETINANET_NORMALIZER, _FCOS_NORMALIZER = 100.0, 300.0
 
 
 @dataclass(frozen=True)
@@ -179,12 +180,13 @@ def match_weights(expected: Mapping[str, Tensor], weights: ForeignWeights) -> Ma
         IncompatibleWeightsError: none fits, or one would serve two tensors of the model.
     """
     sources = _sources(expected, weights)
+    normalizer = _FCOS_NORMALIZER if "head.ctrness.weight" in expected else _RETINANET_NORMALIZER
     rows: list[Row] = []
     taken: dict[str, Tensor] = {}
     for name, own in expected.items():
         source = sources.get(name)
         if source is None:
-            rows.append(_without(name, own, sources if weights.by_ending else {}, taken))
+            rows.append(_without(name, own, sources if weights.by_ending else {}, taken, normalizer))
             continue
         tensor, in_file = weights.tensors[source], weights.names[source]
         fits = tensor.shape == own.shape
@@ -234,15 +236,15 @@ def _longest_ending(name: str, known: Mapping[str, Tensor]) -> str:
     return name
 
 
-def _without(name: str, own: Tensor, sources: Mapping[str, str], taken: dict[str, Tensor]) -> Row:
+def _without(name: str, own: Tensor, sources: Mapping[str, str], taken: dict[str, Tensor], normalizer: float) -> Row:
     """The row of a tensor that the file lacks.
 
     ResNets of Caffe2 have the statistics of their norms multiplied into scale and shift, which leaves a mean of 0 and
-    a variance of 1; the small number that norms add to the variance is taken off. RetinaNets of detectron2 forget the
-    normaliser of their losses, and start anew at 100.
+    a variance of 1; the small number that norms add to the variance is taken off. One-stage detectors of detectron2
+    forget the normaliser of their losses, and start anew where ``normalizer`` says.
     """
     if name == "loss_normalizer":
-        taken[name] = torch.full_like(own, 100.0, device="cpu")
+        taken[name] = torch.full_like(own, normalizer, device="cpu")
         return Row("filled", name, "", tuple(own.shape), None)
     stem, _, kind = name.rpartition(".")
     folded = f"{stem}.weight" in sources and not {f"{stem}.running_mean", f"{stem}.running_var"} & set(sources)

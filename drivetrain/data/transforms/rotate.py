@@ -59,8 +59,9 @@ class RotationTransform(Transform):
         self.angle, self.value = angle, value
         # y points down, so that this matrix turns counter-clockwise to the eye.
         self._matrix = np.array([[cosine, sine], [-sine, cosine]])
-        about = np.array((width / 2, height / 2) if center is None or expand else center)
-        self._origin = about
+        self.expand = expand
+        self.center = (width / 2, height / 2) if center is None or expand else center
+        self._origin = about = np.array(self.center)
         self._target = np.array((size[1] / 2, size[0] / 2)) if expand else about
 
     def _sampled(self, images: Tensor, mode: str, fill: int) -> Tensor:

@@ -8,11 +8,12 @@ from drivetrain import attach
 
 if TYPE_CHECKING:
     from .build import build_detectron2_model as build_detectron2_model
+    from .fcos import FCOS as FCOS
     from .rcnn import GeneralizedRCNN as GeneralizedRCNN
     from .retinanet import RetinaNet as RetinaNet
 
-__all__ = ["GeneralizedRCNN", "RetinaNet", "build_detectron2_model"]
+__all__ = ["FCOS", "GeneralizedRCNN", "RetinaNet", "build_detectron2_model"]
 
 __getattr__, __dir__ = attach(
-    __name__, {"GeneralizedRCNN": "rcnn", "RetinaNet": "retinanet", "build_detectron2_model": "build"}
+    __name__, {"FCOS": "fcos", "GeneralizedRCNN": "rcnn", "RetinaNet": "retinanet", "build_detectron2_model": "build"}
 )

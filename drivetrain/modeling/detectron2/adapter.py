@@ -14,7 +14,7 @@ from drivetrain.structures import Boxes, ImageList, Instances
 
 from .mask_head import paste_masks
 
-__all__ = ["Detector", "in_output_image"]
+__all__ = ["Detector", "in_output_image", "preprocess_for"]
 
 
 class Detector(nn.Module):
@@ -71,6 +71,11 @@ class Detector(nn.Module):
                 "from 0: set the number of classes (MODEL.ROI_HEADS or MODEL.RETINANET) to the dataset's"
             )
         return instances.to(self.preprocess.device)
+
+
+def preprocess_for(backbone: nn.Module, mean: Sequence[float], std: Sequence[float]) -> Preprocess:
+    """The normalisation, with the padding that a backbone asks for by ``size_divisibility`` (none without)."""
+    return Preprocess(mean, std, max(int(getattr(backbone, "size_divisibility", 0)), 1))
 
 
 def in_output_image(found: Instances, height: int, width: int) -> Instances:

@@ -10,19 +10,22 @@ from torch import nn
 from drivetrain.errors import ModelError, did_you_mean
 from drivetrain.modeling.preprocess import Preprocess
 
-from .adapter import Detector
-from .anchors import AnchorGenerator
+from .adapter import Detector, preprocess_for
+from .anchors import build_anchors
+from .backbones import build_backbone, resnet_options
 from .box_head import BoxHead, BoxPredictor, PredictorOptions
-from .fpn import FPN, LastLevelMaxPool, LastLevelP6P7
+from .dense import DenseHead
+from .fcos import FCOS, FCOSHead, FCOSOptions
 from .keypoint_head import KeypointHead
+from .layers import ShapeSpec
 from .mask_head import MaskHead
 from .pooler import ROIPooler
 from .rcnn import GeneralizedRCNN
 from .regression import BoxLoss
-from .resnet import ResNet, ResNetOptions, make_stage
-from .retinanet import RetinaNet, RetinaNetHead, RetinaNetOptions
-from .roi_heads import Branches, ROIHeads, SamplingOptions
-from .rpn import RPN, RPNOptions
+from .resnet import make_stage
+from .retinanet import RetinaNet, RetinaNetOptions
+from .roi_heads import ROIHeads, SamplingOptions
+from .rpn import RPN, RPNHead, RPNOptions
 
 __all__ = ["build_detectron2_model"]
 
@@ -36,7 +39,7 @@ def build_detectron2_model(cfg: Any) -> nn.Module:
     Raises:
         ModelError: a part has no counterpart here, or values do not fit together; the message names the key.
     """
-    builders: dict[str, Callable[[Any], Detector]] = {"GeneralizedRCNN": _rcnn, "RetinaNet": _retinanet}
+    builders: dict[str, Callable[[Any], Detector]] = {"GeneralizedRCNN": _rcnn, "RetinaNet": _retinanet, "FCOS": _fcos}
     model: Detector = _choice("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, builders)(cfg)
     return model
 
@@ -54,83 +57,29 @@ def _choice(key: str, name: str, known: dict[str, Any]) -> Any:
     return known[name]
 
 
-# Backbones: each gives the network, its feature names, their strides and their channels
-
-_Backbone = tuple[nn.Module, dict[str, int], dict[str, int]]
-
-
-def _resnet_options(cfg: Any) -> ResNetOptions:
-    section = cfg.MODEL.RESNETS
-    if any(section.DEFORM_ON_PER_STAGE):
-        raise ModelError("MODEL.RESNETS.DEFORM_ON_PER_STAGE: deformable convolutions have no counterpart here")
-    return ResNetOptions(
-        depth=section.DEPTH,
-        norm=section.NORM,
-        num_groups=section.NUM_GROUPS,
-        width_per_group=section.WIDTH_PER_GROUP,
-        stride_in_1x1=section.STRIDE_IN_1X1,
-        res5_dilation=section.RES5_DILATION,
-        res2_out_channels=section.RES2_OUT_CHANNELS,
-        stem_out_channels=section.STEM_OUT_CHANNELS,
-    )
-
-
-def _resnet(cfg: Any) -> ResNet:
-    return ResNet(_resnet_options(cfg), cfg.MODEL.RESNETS.OUT_FEATURES, cfg.MODEL.BACKBONE.FREEZE_AT)
-
-
-def _plain_backbone(cfg: Any) -> _Backbone:
-    net = _resnet(cfg)
-    return net, net.strides, net.channels
-
-
-def _fpn_backbone(cfg: Any) -> _Backbone:
-    return _with_pyramid(cfg, lambda net, channels: LastLevelMaxPool())
-
-
-def _retinanet_backbone(cfg: Any) -> _Backbone:
-    return _with_pyramid(cfg, lambda net, channels: LastLevelP6P7(net.channels["res5"], channels))
-
-
-def _with_pyramid(cfg: Any, top: Callable[[ResNet, int], Any]) -> _Backbone:
-    section, net = cfg.MODEL.FPN, _resnet(cfg)
-    channels = section.OUT_CHANNELS
-    pyramid = FPN(net, section.IN_FEATURES, channels, top(net, channels), norm=section.NORM, fuse=section.FUSE_TYPE)
-    return pyramid, pyramid.strides, dict.fromkeys(pyramid.strides, channels)
-
-
-_BACKBONES: dict[str, Callable[[Any], _Backbone]] = {
-    "build_resnet_backbone": _plain_backbone,
-    "build_resnet_fpn_backbone": _fpn_backbone,
-    "build_retinanet_resnet_fpn_backbone": _retinanet_backbone,
-}
-
-
-def _backbone(cfg: Any) -> _Backbone:
-    made: _Backbone = _choice("MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME, _BACKBONES)(cfg)
-    return made
-
-
-def _features(key: str, names: Any, strides: dict[str, int]) -> list[str]:
-    missing = [name for name in names if name not in strides]
-    if missing or not names:
-        raise ModelError(f"{key} {list(names)!r} must be of the backbone's features {', '.join(strides)}")
-    return list(names)
-
-
 # Parts that several architectures share
 
-
-def _preprocess(cfg: Any, strides: dict[str, int]) -> Preprocess:
-    # A pyramid needs whole cells on its coarsest stage of the ResNet; other backbones take any size.
-    divisibility = 32 if any(name.startswith("p") for name in strides) else 1
-    return Preprocess(cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, divisibility)
+_Shapes = dict[str, ShapeSpec]
+"""Of the feature maps that a part looks at, by name."""
 
 
-def _anchors(cfg: Any, strides: list[int]) -> AnchorGenerator:
-    section = cfg.MODEL.ANCHOR_GENERATOR
-    _choice("MODEL.ANCHOR_GENERATOR.NAME", section.NAME, {"DefaultAnchorGenerator": None})
-    return AnchorGenerator(section.SIZES, section.ASPECT_RATIOS, strides, section.OFFSET)
+def _shapes(key: str, names: Any, backbone: Any) -> _Shapes:
+    shapes = backbone.output_shape()
+    if not names or any(name not in shapes for name in names):
+        raise ModelError(f"{key} {list(names)!r} must be of the backbone's features {', '.join(shapes)}")
+    return {name: shapes[name] for name in names}
+
+
+def _channels(shapes: _Shapes) -> int:
+    return next(iter(shapes.values())).channels or 0
+
+
+def _strides(shapes: _Shapes) -> list[int]:
+    return [shape.stride or 0 for shape in shapes.values()]
+
+
+def _preprocess(cfg: Any, backbone: nn.Module) -> Preprocess:
+    return preprocess_for(backbone, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD)
 
 
 def _thresholds(key: str, section: Any, labels: list[int]) -> tuple[float, float]:
@@ -146,17 +95,19 @@ def _thresholds(key: str, section: Any, labels: list[int]) -> tuple[float, float
 def _rcnn(cfg: Any) -> GeneralizedRCNN:
     model = cfg.MODEL
     _choice("MODEL.PROPOSAL_GENERATOR.NAME", model.PROPOSAL_GENERATOR.NAME, {"RPN": None})
-    backbone, strides, channels = _backbone(cfg)
-    rpn_features = _features("MODEL.RPN.IN_FEATURES", model.RPN.IN_FEATURES, strides)
-    roi_features = _features("MODEL.ROI_HEADS.IN_FEATURES", model.ROI_HEADS.IN_FEATURES, strides)
-    anchors = _anchors(cfg, [strides[name] for name in rpn_features])
-    rpn = RPN(channels[rpn_features[0]], anchors, _rpn_options(cfg), model.RPN.CONV_DIMS)
-    heads = _choice(
-        "MODEL.ROI_HEADS.NAME",
-        model.ROI_HEADS.NAME,
-        {"StandardROIHeads": _standard_heads, "Res5ROIHeads": _res5_heads},
-    )(cfg, [strides[name] for name in roi_features], channels[roi_features[0]])
-    return GeneralizedRCNN(backbone, rpn, heads, _preprocess(cfg, strides), rpn_features, roi_features)
+    backbone = build_backbone(cfg)
+    rpn = _rpn(cfg, _shapes("MODEL.RPN.IN_FEATURES", model.RPN.IN_FEATURES, backbone))
+    heads = {"StandardROIHeads": _standard_heads, "Res5ROIHeads": _res5_heads}
+    roi_heads = _choice("MODEL.ROI_HEADS.NAME", model.ROI_HEADS.NAME, heads)(
+        cfg, _shapes("MODEL.ROI_HEADS.IN_FEATURES", model.ROI_HEADS.IN_FEATURES, backbone)
+    )
+    return GeneralizedRCNN(backbone, rpn, roi_heads, _preprocess(cfg, backbone))
+
+
+def _rpn(cfg: Any, shapes: _Shapes) -> RPN:
+    anchors = build_anchors(cfg, list(shapes.values()))
+    head = RPNHead(_channels(shapes), anchors.num_anchors, cfg.MODEL.RPN.CONV_DIMS)
+    return RPN(list(shapes), head, anchors, _rpn_options(cfg))
 
 
 def _rpn_options(cfg: Any) -> RPNOptions:
@@ -205,8 +156,9 @@ def _pooler(section: Any, strides: list[int]) -> ROIPooler:
     return ROIPooler(section.POOLER_RESOLUTION, strides, section.POOLER_SAMPLING_RATIO, section.POOLER_TYPE)
 
 
-def _standard_heads(cfg: Any, strides: list[int], channels: int) -> ROIHeads:
+def _standard_heads(cfg: Any, shapes: _Shapes) -> ROIHeads:
     section, model = cfg.MODEL.ROI_BOX_HEAD, cfg.MODEL
+    strides, channels = _strides(shapes), _channels(shapes)
     if section.TRAIN_ON_PRED_BOXES:
         raise ModelError("MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES True has no counterpart here: leave it False")
     _choice("MODEL.ROI_BOX_HEAD.NAME", section.NAME or "FastRCNNConvFCHead", {"FastRCNNConvFCHead": None})
@@ -217,25 +169,28 @@ def _standard_heads(cfg: Any, strides: list[int], channels: int) -> ROIHeads:
         (section.FC_DIM,) * section.NUM_FC,
         section.NORM,
     )
-    keypoints = model.ROI_KEYPOINT_HEAD
     return ROIHeads(
+        list(shapes),
         _sampling(cfg),
         _pooler(section, strides),
         head,
         _predictor(cfg, head.channels),
         mask=(_pooler(model.ROI_MASK_HEAD, strides), _mask_head(cfg, channels)) if model.MASK_ON else None,
-        keypoint=(_pooler(keypoints, strides), _keypoint_head(cfg, channels)) if model.KEYPOINT_ON else None,
-        branches=Branches(keypoints.LOSS_WEIGHT, keypoints.NORMALIZE_LOSS_BY_VISIBLE_KEYPOINTS),
+        keypoint=(_pooler(model.ROI_KEYPOINT_HEAD, strides), _keypoint_head(cfg, channels))
+        if model.KEYPOINT_ON
+        else None,
     )
 
 
-def _res5_heads(cfg: Any, strides: list[int], channels: int) -> ROIHeads:
+def _res5_heads(cfg: Any, shapes: _Shapes) -> ROIHeads:
     if cfg.MODEL.KEYPOINT_ON:
         raise ModelError("MODEL.KEYPOINT_ON: Res5ROIHeads have no keypoints, neither here nor in detectron2")
-    stage, out_channels = make_stage(3, _resnet_options(cfg), channels)
+    options = resnet_options(cfg)
+    stage, out_channels = make_stage(3, options, _channels(shapes)), options.res2_out_channels * 8
     return ROIHeads(
+        list(shapes),
         _sampling(cfg),
-        _pooler(cfg.MODEL.ROI_BOX_HEAD, strides),
+        _pooler(cfg.MODEL.ROI_BOX_HEAD, _strides(shapes)),
         stage,
         _predictor(cfg, out_channels),
         head_name="res5",
@@ -246,43 +201,60 @@ def _res5_heads(cfg: Any, strides: list[int], channels: int) -> ROIHeads:
 def _mask_head(cfg: Any, channels: int) -> MaskHead:
     section = cfg.MODEL.ROI_MASK_HEAD
     _choice("MODEL.ROI_MASK_HEAD.NAME", section.NAME, {"MaskRCNNConvUpsampleHead": None})
-    return MaskHead(
-        channels,
-        cfg.MODEL.ROI_HEADS.NUM_CLASSES,
-        section.NUM_CONV,
-        section.CONV_DIM,
-        section.NORM,
-        section.CLS_AGNOSTIC_MASK,
-    )
+    num_classes = 1 if section.CLS_AGNOSTIC_MASK else cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    return MaskHead(channels, num_classes, [section.CONV_DIM] * (section.NUM_CONV + 1), section.NORM)
 
 
 def _keypoint_head(cfg: Any, channels: int) -> KeypointHead:
     section = cfg.MODEL.ROI_KEYPOINT_HEAD
     _choice("MODEL.ROI_KEYPOINT_HEAD.NAME", section.NAME, {"KRCNNConvDeconvUpsampleHead": None})
-    return KeypointHead(channels, section.NUM_KEYPOINTS, section.CONV_DIMS)
+    normalizer = None
+    if not section.NORMALIZE_LOSS_BY_VISIBLE_KEYPOINTS:
+        heads = cfg.MODEL.ROI_HEADS
+        normalizer = section.NUM_KEYPOINTS * heads.BATCH_SIZE_PER_IMAGE * heads.POSITIVE_FRACTION
+    return KeypointHead(
+        channels, section.NUM_KEYPOINTS, section.CONV_DIMS, loss_weight=section.LOSS_WEIGHT, normalizer=normalizer
+    )
 
 
 # One stage
 
 
 def _retinanet(cfg: Any) -> RetinaNet:
-    section = cfg.MODEL.RETINANET
-    backbone, strides, channels = _backbone(cfg)
-    features = _features("MODEL.RETINANET.IN_FEATURES", section.IN_FEATURES, strides)
-    anchors = _anchors(cfg, [strides[name] for name in features])
+    section, backbone = cfg.MODEL.RETINANET, build_backbone(cfg)
+    shapes = _shapes("MODEL.RETINANET.IN_FEATURES", section.IN_FEATURES, backbone)
+    channels, anchors = _channels(shapes), build_anchors(cfg, list(shapes.values()))
     options = RetinaNetOptions(
-        num_classes=section.NUM_CLASSES,
+        **_dense_numbers(cfg, section),
         loss=BoxLoss(section.BBOX_REG_WEIGHTS, section.BBOX_REG_LOSS_TYPE, section.SMOOTH_L1_LOSS_BETA),
         iou_thresholds=_thresholds("MODEL.RETINANET", section, [0, -1, 1]),
-        num_convs=section.NUM_CONVS,
-        norm=section.NORM,
-        prior_prob=section.PRIOR_PROB,
-        focal_loss_alpha=section.FOCAL_LOSS_ALPHA,
-        focal_loss_gamma=section.FOCAL_LOSS_GAMMA,
-        score_thresh=section.SCORE_THRESH_TEST,
-        topk_candidates=section.TOPK_CANDIDATES_TEST,
-        nms_thresh=section.NMS_THRESH_TEST,
-        detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
     )
-    head = RetinaNetHead(channels[features[0]], anchors.num_anchors, options)
-    return RetinaNet(backbone, head, anchors, _preprocess(cfg, strides), features, options)
+    head = DenseHead(channels, len(shapes), anchors.num_anchors, section.NUM_CLASSES, **_towers(section, channels))
+    return RetinaNet(backbone, head, anchors, _preprocess(cfg, backbone), list(shapes), options)
+
+
+def _fcos(cfg: Any) -> FCOS:
+    section, backbone = cfg.MODEL.FCOS, build_backbone(cfg)
+    shapes = _shapes("MODEL.FCOS.IN_FEATURES", section.IN_FEATURES, backbone)
+    channels = _channels(shapes)
+    options = FCOSOptions(**_dense_numbers(cfg, section), center_sampling_radius=section.CENTER_SAMPLING_RADIUS)
+    head = FCOSHead(channels, len(shapes), section.NUM_CLASSES, **_towers(section, channels))
+    return FCOS(backbone, head, _strides(shapes), _preprocess(cfg, backbone), list(shapes), options)
+
+
+def _towers(section: Any, channels: int) -> dict[str, Any]:
+    """What their heads have in common, as arguments of :class:`DenseHead`."""
+    return {"conv_dims": [channels] * section.NUM_CONVS, "norm": section.NORM, "prior_prob": section.PRIOR_PROB}
+
+
+def _dense_numbers(cfg: Any, section: Any) -> dict[str, Any]:
+    """What the sections of one-stage detectors have in common, as arguments of :class:`DenseOptions`."""
+    return {
+        "num_classes": section.NUM_CLASSES,
+        "focal_loss_alpha": section.FOCAL_LOSS_ALPHA,
+        "focal_loss_gamma": section.FOCAL_LOSS_GAMMA,
+        "score_thresh": section.SCORE_THRESH_TEST,
+        "topk_candidates": section.TOPK_CANDIDATES_TEST,
+        "nms_thresh": section.NMS_THRESH_TEST,
+        "detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
+    }

@@ -8,15 +8,34 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate, relu
 
-__all__ = ["KeypointHead", "heatmap_targets", "keypoints_of_heatmaps"]
+from drivetrain.structures import Keypoints
+
+__all__ = ["KeypointHead", "keypoints_of_heatmaps"]
 
 
 class KeypointHead(nn.Module):
     """Convolutions, one upsampling by layers and one by interpolation."""
 
-    def __init__(self, channels: int, num_keypoints: int, conv_dims: Sequence[int]) -> None:
-        """Layers over features (N, channels, S, S)."""
+    def __init__(
+        self,
+        channels: int,
+        num_keypoints: int,
+        conv_dims: Sequence[int],
+        *,
+        loss_weight: float = 1.0,
+        normalizer: float | None = None,
+    ) -> None:
+        """Layers over features (N, channels, S, S).
+
+        Args:
+            channels: of the features.
+            num_keypoints: of an object.
+            conv_dims: channels of the convolutions.
+            loss_weight: a factor on the loss.
+            normalizer: what the loss is divided by for each image; None is the number of keypoints learned from.
+        """
         super().__init__()
+        self._loss_weight, self._normalizer = loss_weight, normalizer
         self._names = tuple(f"conv_fcn{k + 1}" for k in range(len(conv_dims)))
         for name, width in zip(self._names, conv_dims, strict=True):
             self.add_module(name, nn.Conv2d(channels, width, 3, padding=1))
@@ -34,35 +53,23 @@ class KeypointHead(nn.Module):
             features = relu(self.get_submodule(name)(features))
         return interpolate(self.score_lowres(features), scale_factor=2, mode="bilinear", align_corners=False)
 
-    def loss(self, logits: Tensor, boxes: Tensor, keypoints: Tensor, normalizer: float | None) -> Tensor:
+    def loss(self, logits: Tensor, boxes: Tensor, keypoints: Tensor, num_images: int) -> Tensor:
         """Cross entropy over the places of each heatmap, of the keypoints that are visible within their box.
 
         Args:
             logits: (N, K, S, S).
             boxes: (N, 4) XYXY.
             keypoints: (N, K, 3), x, y in pixels and visibility.
-            normalizer: what the sum is divided by; None is the number of those keypoints.
+            num_images: from which they are.
         """
-        places, valid = heatmap_targets(keypoints, boxes, logits.shape[-1])
+        places, valid = Keypoints(keypoints).to_heatmap(boxes, logits.shape[-1])
         chosen = valid.flatten().nonzero().flatten()
         if not len(chosen):
             return logits.sum() * 0
         rows = logits.flatten(0, 1).flatten(1)[chosen]
         total = cross_entropy(rows, places.flatten()[chosen], reduction="sum")
-        return total / (len(chosen) if normalizer is None else normalizer)
-
-
-def heatmap_targets(keypoints: Tensor, boxes: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """The place of each keypoint in a ``side`` x ``side`` map of its box, int64 (N, K), and which are there, bool.
-
-    A place is row * side + column; the far edge of a box belongs to its last row or column.
-    """
-    low, high = boxes[:, None, :2], boxes[:, None, 2:]
-    points = keypoints[..., :2]
-    cells = ((points - low) * (side / (high - low))).floor().to(torch.int64)
-    cells = torch.where(points == high, side - 1, cells)
-    valid = ((cells >= 0) & (cells < side)).all(dim=-1) & (keypoints[..., 2] > 0)
-    return (cells[..., 1] * side + cells[..., 0]) * valid, valid
+        divisor = len(chosen) if self._normalizer is None else self._normalizer * num_images
+        return total * (self._loss_weight / divisor)
 
 
 def keypoints_of_heatmaps(maps: Tensor, boxes: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from drivetrain.errors import ModelError, did_you_mean
 
-__all__ = ["NormConv2d", "freeze", "get_norm"]
+__all__ = ["NormConv2d", "ShapeSpec", "freeze", "get_norm"]
 
 _NORMS: dict[str, Callable[[int], nn.Module]] = {
     "BN": nn.BatchNorm2d,
@@ -19,6 +20,16 @@ _NORMS: dict[str, Callable[[int], nn.Module]] = {
     "FrozenBN": FrozenBatchNorm2d,
     "GN": lambda channels: nn.GroupNorm(32, channels),
 }
+
+
+@dataclass
+class ShapeSpec:
+    """What is known of a feature map's shape; None is not known."""
+
+    channels: int | None = None
+    height: int | None = None
+    width: int | None = None
+    stride: int | None = None
 
 
 def get_norm(norm: str, channels: int, key: str = "NORM") -> nn.Module | None:

@@ -16,19 +16,25 @@ __all__ = ["MaskHead", "paste_masks"]
 
 
 class MaskHead(nn.Module):
-    """Convolutions and one upsampling to a mask for each class."""
+    """Convolutions and one upsampling to a mask for each class, or to one for all classes."""
 
-    def __init__(
-        self, channels: int, num_classes: int, num_conv: int, conv_dim: int, norm: str, class_agnostic: bool
-    ) -> None:
-        """Layers over features (N, channels, S, S)."""
+    def __init__(self, channels: int, num_classes: int, conv_dims: Sequence[int], norm: str = "") -> None:
+        """Layers over features (N, channels, S, S).
+
+        Args:
+            channels: of the features.
+            num_classes: 1 is one mask for all classes.
+            conv_dims: channels of the convolutions, and last of the upsampling.
+            norm: after each convolution.
+        """
         super().__init__()
-        self._names = tuple(f"mask_fcn{k + 1}" for k in range(num_conv))
-        for name in self._names:
-            self.add_module(name, NormConv2d(channels, conv_dim, 3, padding=1, norm=norm, activation=relu))
-            channels = conv_dim
-        self.deconv = nn.ConvTranspose2d(channels, conv_dim, 2, stride=2)
-        self.predictor = nn.Conv2d(conv_dim, 1 if class_agnostic else num_classes, 1)
+        *convs, last = conv_dims
+        self._names = tuple(f"mask_fcn{k + 1}" for k in range(len(convs)))
+        for name, width in zip(self._names, convs, strict=True):
+            self.add_module(name, NormConv2d(channels, width, 3, padding=1, norm=norm, activation=relu))
+            channels = width
+        self.deconv = nn.ConvTranspose2d(channels, last, 2, stride=2)
+        self.predictor = nn.Conv2d(last, num_classes, 1)
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

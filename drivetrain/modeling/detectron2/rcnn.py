@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import nn
+from torch import Tensor, nn
 
 from drivetrain.modeling.contract import Losses
 from drivetrain.modeling.preprocess import Preprocess
@@ -25,39 +25,38 @@ class GeneralizedRCNN(Detector):
     """
 
     def __init__(
-        self,
-        backbone: nn.Module,
-        proposal_generator: RPN,
-        roi_heads: ROIHeads,
-        preprocess: Preprocess,
-        rpn_features: Sequence[str],
-        roi_features: Sequence[str],
+        self, backbone: nn.Module, proposal_generator: RPN, roi_heads: ROIHeads, preprocess: Preprocess
     ) -> None:
-        """Assemble the parts; the features are names of the backbone's outputs, finest first."""
+        """Assemble the parts."""
         super().__init__()
         self.backbone = backbone
         self.proposal_generator = proposal_generator
         self.roi_heads = roi_heads
         self.preprocess = preprocess
         self.num_classes = roi_heads.num_classes
-        self._rpn_features, self._roi_features = tuple(rpn_features), tuple(roi_features)
 
     def losses(self, images: ImageList, truth: Sequence[Instances]) -> Losses:
         """``loss_cls``, ``loss_box_reg``, ``loss_rpn_cls``, ``loss_rpn_loc``, ``loss_mask``, ``loss_keypoint``."""
         features = self.backbone(images.tensor)
-        proposals, losses = self.proposal_generator(
-            [features[name] for name in self._rpn_features],
-            images.image_sizes,
-            [objects.gt_boxes.tensor for objects in truth],
-        )
-        found = self.roi_heads.losses(
-            [features[n] for n in self._roi_features], [boxes for boxes, _ in proposals], truth
-        )
-        return {**found, **losses}
+        true_boxes = [objects.gt_boxes.tensor for objects in truth]
+        proposals, losses = self.proposal_generator(features, images.image_sizes, true_boxes)
+        return {**self.roi_heads.losses(features, [boxes for boxes, _ in proposals], truth), **losses}
 
     def detections(self, images: ImageList) -> list[Instances]:
-        """See :meth:`ROIHeads.detections`."""
+        """Boxes, scores and classes of each image, with masks and keypoints where the model has those branches."""
         features = self.backbone(images.tensor)
-        proposals, _ = self.proposal_generator([features[n] for n in self._rpn_features], images.image_sizes, None)
-        boxes = [boxes for boxes, _ in proposals]
-        return self.roi_heads.detections([features[n] for n in self._roi_features], boxes, images.image_sizes)
+        found = self._boxes(features, images)
+        self.roi_heads.add_branches(features, found)
+        return found
+
+    def boxes(self, images: ImageList) -> list[Instances]:
+        """:meth:`ROIHeads.boxes` of each image, without what the other branches would add."""
+        return self._boxes(self.backbone(images.tensor), images)
+
+    def add_branches(self, images: ImageList, found: Sequence[Instances]) -> None:
+        """:meth:`ROIHeads.add_branches` to detections ``found`` in the pixels of these images."""
+        self.roi_heads.add_branches(self.backbone(images.tensor), found)
+
+    def _boxes(self, features: dict[str, Tensor], images: ImageList) -> list[Instances]:
+        proposals, _ = self.proposal_generator(features, images.image_sizes, None)
+        return self.roi_heads.boxes(features, [boxes for boxes, _ in proposals], images.image_sizes)

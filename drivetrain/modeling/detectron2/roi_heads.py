@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +17,7 @@ from .mask_head import MaskHead
 from .pooler import ROIPooler
 from .regression import match, sample
 
-__all__ = ["Branches", "Chosen", "ROIHeads", "SamplingOptions"]
+__all__ = ["Chosen", "ROIHeads", "SamplingOptions"]
 
 
 @dataclass(frozen=True)
@@ -52,23 +52,21 @@ class Chosen:
         return Chosen(self.boxes[found], self.classes[found], self.matched[found], self.truth)
 
 
-@dataclass(frozen=True)
-class Branches:
-    """Weights and normalisation of the losses of masks and keypoints."""
-
-    keypoint_loss_weight: float = 1.0
-    normalize_by_visible: bool = True
-
-
 class ROIHeads(nn.Module):
     """Classifies proposals, moves them to their objects, and adds masks and keypoints where there are branches.
 
     Parameters stand in the order, and under the names, in which detectron2's ``StandardROIHeads`` and
     ``Res5ROIHeads`` have them.
+
+    Attributes:
+        in_features: names of the feature maps that it looks at, finest first.
+        num_classes: without background.
+        has_masks, has_keypoints: which branches there are.
     """
 
     def __init__(
         self,
+        in_features: Sequence[str],
         sampling: SamplingOptions,
         pooler: ROIPooler,
         head: nn.Module,
@@ -77,11 +75,11 @@ class ROIHeads(nn.Module):
         head_name: str = "box_head",
         mask: tuple[ROIPooler | None, MaskHead] | None = None,
         keypoint: tuple[ROIPooler, KeypointHead] | None = None,
-        branches: Branches | None = None,
     ) -> None:
         """Assemble the parts.
 
         Args:
+            in_features: names of the feature maps that it looks at, finest first.
             sampling: which proposals to learn from.
             pooler: cuts features for the box head.
             head: features of a box to those that the predictor takes.
@@ -89,12 +87,11 @@ class ROIHeads(nn.Module):
             head_name: the name of the head's parameters: "box_head", or "res5" for the last stage of a ResNet.
             mask: a pooler and the mask head; without a pooler the mask head works on what ``head`` returns.
             keypoint: a pooler and the keypoint head.
-            branches: weights of their losses.
         """
         super().__init__()
+        self.in_features = tuple(in_features)
         self._sampling = sampling
         self._head_name = head_name
-        self._branches = branches or Branches()
         self.box_pooler = pooler
         self.add_module(head_name, head)
         self.box_predictor = predictor
@@ -125,26 +122,27 @@ class ROIHeads(nn.Module):
             chosen.append(Chosen(boxes[index], classes, matched, objects))
         return chosen
 
-    def losses(self, features: Sequence[Tensor], proposals: Sequence[Tensor], truth: Sequence[Instances]) -> Losses:
+    def losses(self, features: Mapping[str, Tensor], proposals: Sequence[Tensor], truth: Sequence[Instances]) -> Losses:
         """The losses of all branches.
 
         Args:
-            features: one (images, C, H, W) per level.
+            features: (images, C, H, W) by name.
             proposals: (N, 4) of each image.
             truth: of each image, with ``gt_boxes``, ``gt_classes`` and what the branches need.
         """
         chosen = self.choose(proposals, truth)
         boxes = [c.boxes for c in chosen]
-        pooled = self._box_features(features, boxes)
+        maps = self._maps(features)
+        pooled = self._box_features(maps, boxes)
         scores, deltas = self.box_predictor(self._flat(pooled))
         classes = torch.cat([c.classes for c in chosen])
         targets = torch.cat([_targets(c) for c in chosen])
         losses = self.box_predictor.losses(scores, deltas, torch.cat(boxes), classes, targets)
         objects = [c.objects(self.num_classes) for c in chosen]
         if self.has_masks:
-            losses["loss_mask"] = self._mask_loss(features, pooled, classes, objects)
+            losses["loss_mask"] = self._mask_loss(maps, pooled, classes, objects)
         if self.has_keypoints:
-            losses["loss_keypoint"] = self._keypoint_loss(features, objects)
+            losses["loss_keypoint"] = self._keypoint_loss(maps, objects)
         return losses
 
     def _mask_loss(
@@ -162,23 +160,18 @@ class ROIHeads(nn.Module):
     def _keypoint_loss(self, features: Sequence[Tensor], objects: Sequence[Chosen]) -> Tensor:
         kept = [_with_visible_keypoints(c) for c in objects]
         logits = self.keypoint_head(self.keypoint_pooler(features, [boxes for boxes, _ in kept]))
-        normalizer = None
-        if not self._branches.normalize_by_visible:
-            options = self._sampling
-            per_image = options.batch_size_per_image * options.positive_fraction
-            normalizer = len(objects) * per_image * logits.shape[1]
         boxes, keypoints = (torch.cat(parts) for parts in zip(*kept, strict=True))
-        return self.keypoint_head.loss(logits, boxes, keypoints, normalizer) * self._branches.keypoint_loss_weight
+        loss: Tensor = self.keypoint_head.loss(logits, boxes, keypoints, len(objects))
+        return loss
 
     # Prediction
 
-    def detections(
-        self, features: Sequence[Tensor], proposals: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
+    def boxes(
+        self, features: Mapping[str, Tensor], proposals: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
     ) -> list[Instances]:
-        """Of each image, whose size is given as (height, width) without padding: ``pred_boxes`` (N, 4), ``scores``,
-        ``pred_classes`` and, with these branches, ``pred_masks`` (N, S, S) from 0 to 1 within the boxes and
-        ``pred_keypoints`` (N, K, 3); boxes as plain tensors."""
-        pooled = self._box_features(features, proposals)
+        """Of each image, whose size is given as (height, width) without padding: ``pred_boxes`` (N, 4), ``scores`` and
+        ``pred_classes``, best first; boxes as plain tensors."""
+        pooled = self._box_features(self._maps(features), proposals)
         scores, deltas = self.box_predictor(self._flat(pooled))
         counts = [len(boxes) for boxes in proposals]
         found = []
@@ -186,25 +179,28 @@ class ROIHeads(nn.Module):
         for values, rows, places, size in per_image:
             kept, confidence, kinds = self.box_predictor.detections(values, rows, places, size)
             found.append(Instances(size, pred_boxes=kept, scores=confidence, pred_classes=kinds))
-        self._add_branches(features, found)
         return found
 
-    def _add_branches(self, features: Sequence[Tensor], found: Sequence[Instances]) -> None:
-        """Add masks and keypoints to detections."""
-        boxes = [f.pred_boxes for f in found]
+    def add_branches(self, features: Mapping[str, Tensor], found: Sequence[Instances]) -> None:
+        """Add to detections, as :meth:`boxes` gives them, what the branches there are predict: ``pred_masks``
+        (N, S, S) from 0 to 1 within the boxes, and ``pred_keypoints`` (N, K, 3)."""
+        maps, boxes = self._maps(features), [f.pred_boxes for f in found]
         counts = [len(b) for b in boxes]
         if self.has_masks:
-            cut = self._box_features(features, boxes) if self.mask_pooler is None else self.mask_pooler(features, boxes)
+            cut = self._box_features(maps, boxes) if self.mask_pooler is None else self.mask_pooler(maps, boxes)
             masks = self.mask_head.probabilities(self.mask_head(cut), torch.cat([f.pred_classes for f in found]))
             for instances, part in zip(found, torch.split(masks, counts), strict=True):
                 instances.pred_masks = part
         if self.has_keypoints:
-            maps = self.keypoint_head(self.keypoint_pooler(features, boxes))
-            keypoints = keypoints_of_heatmaps(maps, torch.cat(boxes))[..., [0, 1, 3]]
+            heat = self.keypoint_head(self.keypoint_pooler(maps, boxes))
+            keypoints = keypoints_of_heatmaps(heat, torch.cat(boxes))[..., [0, 1, 3]]
             for instances, part in zip(found, torch.split(keypoints, counts), strict=True):
                 instances.pred_keypoints = part
 
     # Features
+
+    def _maps(self, features: Mapping[str, Tensor]) -> list[Tensor]:
+        return [features[name] for name in self.in_features]
 
     def _box_features(self, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
         out: Tensor = self.get_submodule(self._head_name)(self.box_pooler(features, boxes))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -12,10 +12,10 @@ from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from drivetrain.modeling.contract import Losses
 
-from .anchors import AnchorGenerator
+from .anchors import AnchorGenerator, GivenAnchors
 from .regression import BoxLoss, match, sample
 
-__all__ = ["RPN", "Proposals", "RPNOptions"]
+__all__ = ["RPN", "Proposals", "RPNHead", "RPNOptions"]
 
 Proposals = list[tuple[Tensor, Tensor]]
 """For each image boxes (N, 4), XYXY in pixels of the padded image, and their objectness logits (N,), falling."""
@@ -42,6 +42,7 @@ class RPNHead(nn.Module):
     """Objectness and box differences of every anchor, by convolutions shared among levels."""
 
     def __init__(self, channels: int, num_anchors: int, conv_dims: Sequence[int] = (-1,)) -> None:
+        """Over feature maps with that many channels; of ``conv_dims`` -1 stands for as many."""
         super().__init__()
         convs = []
         for dim in conv_dims:
@@ -75,27 +76,35 @@ class RPNHead(nn.Module):
 
 
 class RPN(nn.Module):
-    """Proposes boxes that may hold an object."""
+    """Proposes boxes that may hold an object.
 
-    def __init__(self, channels: int, anchors: AnchorGenerator, options: RPNOptions, conv_dims: Sequence[int]) -> None:
-        """Over feature maps with that many channels."""
+    Attributes:
+        in_features: names of the feature maps that it looks at, finest first.
+    """
+
+    def __init__(
+        self, in_features: Sequence[str], head: RPNHead, anchors: AnchorGenerator | GivenAnchors, options: RPNOptions
+    ) -> None:
+        """Assemble the parts; the head has as many anchors at each place as the generator."""
         super().__init__()
-        self.rpn_head = RPNHead(channels, anchors.num_anchors, conv_dims)
+        self.in_features = tuple(in_features)
+        self.rpn_head = head
         self.anchor_generator = anchors
         self._options = options
 
     def forward(
-        self, features: Sequence[Tensor], sizes: Sequence[tuple[int, int]], truth: Sequence[Tensor] | None
+        self, features: Mapping[str, Tensor], sizes: Sequence[tuple[int, int]], truth: Sequence[Tensor] | None
     ) -> tuple[Proposals, Losses]:
         """The proposals of each image and, in training, the losses.
 
         Args:
-            features: one (N, C, H, W) per level.
+            features: (N, C, H, W) by name.
             sizes: (height, width) of each image without padding.
             truth: true boxes (M, 4) of each image, XYXY in pixels; None when not training.
         """
-        anchors = self.anchor_generator(features)
-        logits, deltas = self.rpn_head(features)
+        maps = [features[name] for name in self.in_features]
+        anchors = self.anchor_generator(maps)
+        logits, deltas = self.rpn_head(maps)
         losses = (
             {}
             if truth is None

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from drivetrain.checkpoint.foreign.matching import ForeignWeights, Matching, match_weights, read_weights
 from drivetrain.errors import CheckpointError, IncompatibleWeightsError
-from drivetrain.modeling.detectron2.resnet import ResNet, ResNetOptions
+from drivetrain.modeling.detectron2.resnet import ResNetOptions, make_resnet
 
 
 def foreign(state: dict[str, Tensor], **options: Any) -> ForeignWeights:
@@ -67,6 +67,14 @@ def test_each_kind_of_difference_has_its_row() -> None:
     assert matching.summary() == "1 matched, 1 other shape, 1 missing, 1 unexpected, 2 not needed"
 
 
+def test_the_normalizer_that_detectron2_does_not_save_starts_where_each_architecture_starts() -> None:
+    for layer, start in (("head.cls_score.weight", 100.0), ("head.ctrness.weight", 300.0)):
+        expected = {"loss_normalizer": torch.tensor(7.0, device="meta"), layer: torch.zeros(1)}
+        matching = match_weights(expected, foreign({layer: torch.ones(1)}))
+        assert matching.complete and statuses(matching)["loss_normalizer"] == "filled"
+        assert matching.tensors["loss_normalizer"].item() == start
+
+
 def test_endings_are_compared_only_where_the_file_says_so_and_the_longest_counts() -> None:
     expected = {"a.conv.weight": torch.zeros(1), "b.conv2.conv.weight": torch.zeros(1)}
     given = {"conv2.conv.weight": torch.tensor([2.0]), "a.conv.weight": torch.tensor([1.0])}
@@ -84,7 +92,7 @@ def test_msra_resnet_has_the_features_that_its_numbers_give(tmp_path: Path) -> N
     """Names of Caffe2, and norms whose statistics are in scale and shift: x * scale + shift."""
     torch.manual_seed(0)
     options = ResNetOptions(depth=50, width_per_group=4, res2_out_channels=8, stem_out_channels=8)
-    model = ResNet(options, ["res2"])
+    model = make_resnet(options, ["res2"])
     blobs: dict[str, Any] = {"fc1000_w": np.ones((10, 4), np.float32), "conv1_w_momentum": np.ones(1, np.float32)}
     for name, value in model.state_dict().items():
         if "running" not in name:

@@ -43,7 +43,7 @@ def register():
             DatasetCatalog.remove("shapes_" + d)
             MetadataCatalog.remove("shapes_" + d)
         DatasetCatalog.register("shapes_" + d, lambda d=d: get_shapes(folder, d))
-        MetadataCatalog.get("shapes_" + d).set(thing_classes=CLASSES)
+        MetadataCatalog.get("shapes_" + d).set(thing_classes=CLASSES, evaluator_type="coco")
 
 
 def shrink(cfg):

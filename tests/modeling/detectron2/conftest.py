@@ -46,6 +46,13 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
         "MODEL.FPN.IN_FEATURES": ["res3", "res4", "res5"],
         "MODEL.RETINANET.SMOOTH_L1_LOSS_BETA": 0.0,
     },
+    "fcos": {
+        "MODEL.META_ARCHITECTURE": "FCOS",
+        "MODEL.BACKBONE.NAME": "build_fcos_resnet_fpn_backbone",
+        "MODEL.RESNETS.OUT_FEATURES": ["res3", "res4", "res5"],
+        "MODEL.FPN.IN_FEATURES": ["res3", "res4", "res5"],
+        "MODEL.FPN.OUT_CHANNELS": 64,
+    },
 }
 SMALL = {
     "MODEL.RESNETS.WIDTH_PER_GROUP": 8,
@@ -57,6 +64,7 @@ SMALL = {
     "MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS": (32, 32),
     "MODEL.ROI_HEADS.NUM_CLASSES": 3,
     "MODEL.RETINANET.NUM_CLASSES": 3,
+    "MODEL.FCOS.NUM_CLASSES": 3,
     "MODEL.RPN.POST_NMS_TOPK_TRAIN": 60,
     "MODEL.RPN.POST_NMS_TOPK_TEST": 40,
 }

@@ -8,6 +8,9 @@ import pytest
 import torch
 
 from drivetrain.modeling.detectron2.box_head import BoxHead, BoxPredictor, PredictorOptions
+from drivetrain.modeling.detectron2.regression import BoxLoss
+
+from .slow import moved, without_overlapping
 
 PROPOSALS = torch.tensor([[0.0, 0.0, 10.0, 10.0], [20.0, 20.0, 40.0, 40.0], [21.0, 20.0, 41.0, 40.0]])
 
@@ -39,6 +42,44 @@ def test_predictions() -> None:
     assert boxes.tolist() == [[20, 20, 38, 30], [0, 0, 10, 10], [0, 0, 10, 10]]
     few = PredictorOptions(num_classes=2, score_thresh=0.3, detections_per_image=1)
     assert len(BoxPredictor(4, few).detections(scores, torch.zeros(3, 8), PROPOSALS, (30, 38))[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("agnostic", "score", "nms", "count", "weights"),
+    [
+        (False, 0.05, 0.5, 100, (10.0, 10.0, 5.0, 5.0)),
+        (True, 0.05, 0.5, 100, (10.0, 10.0, 5.0, 5.0)),
+        (False, 0.3, 0.2, 5, (1.0, 2.0, 3.0, 4.0)),
+        (True, 0.2, 0.8, 7, (1.0, 1.0, 1.0, 1.0)),
+    ],
+)
+def test_predictions_box_by_box(
+    agnostic: bool, score: float, nms: float, count: int, weights: tuple[float, ...]
+) -> None:
+    options = PredictorOptions(
+        num_classes=3,
+        loss=BoxLoss(weights),
+        class_agnostic=agnostic,
+        score_thresh=score,
+        nms_thresh=nms,
+        detections_per_image=count,
+    )
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.rand(30, 2, generator=generator) * 40
+    proposals = torch.cat((corners, corners + 5 + torch.rand(30, 2, generator=generator) * 40), dim=1)
+    scores = torch.randn(30, 4, generator=generator)
+    deltas = torch.randn(30, 4 if agnostic else 12, generator=generator)
+    candidates = []
+    for box, row, changes in zip(proposals.tolist(), scores.softmax(dim=1).tolist(), deltas.tolist(), strict=True):
+        for kind in range(3):
+            if row[kind] > score:
+                own = changes if agnostic else changes[4 * kind : 4 * kind + 4]
+                candidates.append((row[kind], kind, moved(box, own, weights, (60, 80))))
+    expected = without_overlapping(sorted(candidates, reverse=True), nms)[:count]
+    boxes, values, kinds = BoxPredictor(4, options).detections(scores, deltas, proposals, (60, 80))
+    assert values.tolist() == pytest.approx([one[0] for one in expected], rel=1e-5)
+    assert kinds.tolist() == [one[1] for one in expected] and 0 < len(expected) < len(candidates)
+    assert torch.allclose(boxes, torch.tensor([one[2] for one in expected]), atol=1e-3)
 
 
 def test_one_box_for_all_classes() -> None:

@@ -7,25 +7,19 @@ import math
 import pytest
 import torch
 
-from drivetrain.modeling.detectron2.keypoint_head import KeypointHead, heatmap_targets, keypoints_of_heatmaps
+from drivetrain.modeling.detectron2.keypoint_head import KeypointHead, keypoints_of_heatmaps
 
 BOX = torch.tensor([[10.0, 20.0, 50.0, 60.0]])
 
 
-def test_places_in_a_map() -> None:
-    points = torch.tensor([[[10.0, 20.0, 2], [49.9, 59.9, 1], [50.0, 60.0, 2], [9.0, 30.0, 2], [30.0, 40.0, 0]]])
-    places, valid = heatmap_targets(points, BOX, 8)
-    assert valid.tolist() == [[True, True, True, False, False]]
-    assert places.tolist() == [[0, 63, 63, 0, 0]]
-
-
 def test_the_loss_by_hand() -> None:
-    head = KeypointHead(4, 2, (6,))
     logits = torch.zeros(1, 2, 8, 8)
     points = torch.tensor([[[30.0, 40.0, 2], [0.0, 0.0, 0]]])
-    assert head.loss(logits, BOX, points, None).item() == pytest.approx(math.log(64))
-    assert head.loss(logits, BOX, points, 10.0).item() == pytest.approx(math.log(64) / 10)
-    assert head.loss(logits, BOX, points * 0, None) == 0
+    head = KeypointHead(4, 2, (6,))
+    assert head.loss(logits, BOX, points, 3).item() == pytest.approx(math.log(64))
+    assert head.loss(logits, BOX, points * 0, 3) == 0
+    other = KeypointHead(4, 2, (6,), loss_weight=0.5, normalizer=10.0)
+    assert other.loss(logits, BOX, points, 3).item() == pytest.approx(0.5 * math.log(64) / 30)
 
 
 def test_the_best_place_is_found_and_its_probability() -> None:

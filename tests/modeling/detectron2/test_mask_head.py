@@ -28,7 +28,7 @@ def test_a_mask_is_stretched_to_its_box() -> None:
 
 
 def test_the_loss_is_that_of_the_true_class() -> None:
-    head = MaskHead(4, 3, 1, 6, "", False)
+    head = MaskHead(4, 3, [6, 6])
     logits = torch.randn(2, 3, 28, 28, generator=torch.Generator().manual_seed(0))
     bitmap = torch.zeros(2, 40, 40, dtype=torch.bool)
     bitmap[0, :, :20] = True
@@ -42,7 +42,7 @@ def test_the_loss_is_that_of_the_true_class() -> None:
 
 
 def test_one_mask_for_all_classes() -> None:
-    head = MaskHead(4, 3, 0, 6, "", True)
+    head = MaskHead(4, 1, [6])
     logits = head(torch.randn(2, 4, 7, 7))
     assert logits.shape == (2, 1, 14, 14)
     assert torch.equal(head.probabilities(logits, torch.tensor([2, 1])), logits[:, 0].sigmoid())

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from drivetrain.modeling.detectron2 import RetinaNet, build_detectron2_model
-from drivetrain.modeling.detectron2.retinanet import RetinaNetOptions, best_of_levels
 
 from .conftest import batch_of, config, recorded
 from .test_rcnn import RELATIVE, close
@@ -34,6 +33,16 @@ def test_everything_agrees() -> None:
         assert losses[name].item() == pytest.approx(float(expected), rel=RELATIVE), name
 
 
+def test_batch_norms_of_the_head_see_each_level_alone() -> None:
+    model = build_detectron2_model(config("retinanet", MODEL__RETINANET__NORM="BN", MODEL__RETINANET__NUM_CONVS=1))
+    entry = {"image": torch.randint(0, 256, (3, 128, 128), dtype=torch.uint8), "height": 128, "width": 128}
+    truth = {"gt_boxes": torch.tensor([[10.0, 10.0, 50.0, 50.0]]), "gt_classes": torch.tensor([1])}
+    model(batch_of([{**entry, **truth}, {**entry, **truth}]))
+    state = model.state_dict()
+    means = [state[f"head.cls_subnet.1.{level}.running_mean"] for level in range(5)]
+    assert len({tuple(mean.tolist()) for mean in means}) == 5 and state["head.cls_subnet.1.weight"].shape == (32,)
+
+
 def test_the_normalizer_follows_the_number_of_objects_anchors_and_is_saved() -> None:
     model = build_detectron2_model(config("retinanet"))
     entry = {
@@ -51,15 +60,3 @@ def test_the_normalizer_follows_the_number_of_objects_anchors_and_is_saved() -> 
     other = build_detectron2_model(config("retinanet"))
     other.load_state_dict(model.state_dict())
     assert torch.equal(other.loss_normalizer, model.loss_normalizer)
-
-
-def test_the_best_of_each_level() -> None:
-    options = RetinaNetOptions(num_classes=2, score_thresh=0.5, topk_candidates=2)
-    scores = [torch.tensor([[0.9, 0.1], [0.6, 0.7], [0.4, 0.8]]), torch.tensor([[0.2, 0.55]])]
-    anchors = [
-        torch.tensor([[k, k, k + 4.0, k + 4.0] for k in (0.0, 10.0, 20.0)]),
-        torch.tensor([[5.0, 5.0, 9.0, 9.0]]),
-    ]
-    boxes, kept, kinds = best_of_levels(scores, [torch.zeros(3, 4), torch.zeros(1, 4)], anchors, options)
-    assert kept.tolist() == pytest.approx([0.9, 0.8, 0.55])
-    assert kinds.tolist() == [0, 1, 1] and boxes[:, 0].tolist() == [0, 20, 5]

@@ -16,7 +16,7 @@ PROPOSALS = torch.tensor([[0.0, 0.0, 20.0, 18.0], [31.0, 30.0, 60.0, 60.0], [5.0
 def heads(**options: object) -> ROIHeads:
     head = BoxHead(8, 3, (), (16,), "")
     predictor = BoxPredictor(16, PredictorOptions(num_classes=2))
-    return ROIHeads(SamplingOptions(**options), ROIPooler(3, [8], 0), head, predictor)  # type: ignore[arg-type]
+    return ROIHeads(["p3"], SamplingOptions(**options), ROIPooler(3, [8], 0), head, predictor)  # type: ignore[arg-type]
 
 
 def test_objects_and_background() -> None:
@@ -39,5 +39,5 @@ def test_an_image_without_objects_is_all_background() -> None:
     nothing = Instances((64, 64), gt_boxes=Boxes(torch.zeros(0, 4)), gt_classes=torch.zeros(0, dtype=torch.int64))
     (chosen,) = heads().choose([PROPOSALS], [nothing])
     assert chosen.classes.tolist() == [2, 2, 2]
-    losses = heads().losses([torch.randn(1, 8, 8, 8)], [PROPOSALS], [nothing])
+    losses = heads().losses({"p3": torch.randn(1, 8, 8, 8)}, [PROPOSALS], [nothing])
     assert losses["loss_box_reg"] == 0 and losses["loss_cls"] > 0

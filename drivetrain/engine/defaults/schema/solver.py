@@ -87,13 +87,20 @@ class Solver:
     BIAS_LR_FACTOR: float = option(1.0, "Learning rate of biases over BASE_LR.", min=0)
     LAYER_DECAY: LayerDecay = section(LayerDecay)
     LR_SCHEDULER_NAME: Literal[
-        "WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR", "OneCycleLR", "ReduceLROnPlateau"
+        "WarmupMultiStepLR",
+        "WarmupCosineLR",
+        "WarmupStepWithFixedGammaLR",
+        "WarmupPolyLR",
+        "OneCycleLR",
+        "ReduceLROnPlateau",
     ] = option("WarmupMultiStepLR", "How the learning rate changes.")
     STEPS: tuple[int, ...] = option(
         (30000,), "Iterations at which WarmupMultiStepLR multiplies the rate by GAMMA.", min=0, check=increasing
     )
     GAMMA: float = option(0.1, "Factor of each decay.", check=positive)
     NUM_DECAYS: int = option(3, "Equally spaced decays of WarmupStepWithFixedGammaLR.", min=0)
+    POLY_LR_POWER: float = option(0.9, "Exponent of WarmupPolyLR.", check=positive)
+    POLY_LR_CONSTANT_ENDING: float = option(0.0, "Least factor of WarmupPolyLR after the warm-up.", min=0, max=1)
     RESCALE_INTERVAL: bool = option(
         False, "Fit the whole schedule into the time after the warm-up instead of cutting off its start."
     )
