@@ -143,7 +143,7 @@ def class_names(predictor: Any) -> list[str]:
 def describe_output(
     output: Mapping[str, Any], names: Sequence[str], score: float, size: Sequence[int]
 ) -> dict[str, Any]:
-    """One image's output as the JSON file has it.
+    """One image's output as the JSON file has it; masks as COCO's run lengths.
 
     Args:
         output: of a model.
@@ -180,6 +180,8 @@ def _areas(ids: Any, segments: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Ma
 
 
 def _objects(instances: Any, names: Sequence[str], score: float) -> list[dict[str, Any]]:
+    from drivetrain.evaluation.run_lengths import masks_to_run_lengths
+
     kept = instances[instances.scores >= score]
     columns = (kept.pred_classes.tolist(), kept.scores.tolist(), kept.pred_boxes.tensor.tolist())
     objects = [
@@ -189,4 +191,8 @@ def _objects(instances: Any, names: Sequence[str], score: float) -> list[dict[st
     if kept.has("pred_keypoints"):
         for entry, points in zip(objects, kept.pred_keypoints.tolist(), strict=True):
             entry["keypoints"] = points
+    if kept.has("pred_masks"):
+        run_lengths = masks_to_run_lengths(kept.pred_masks, kept.image_size)
+        for entry, mask in zip(objects, run_lengths, strict=True):
+            entry["segmentation"] = {**mask, "counts": mask["counts"].decode("ascii")}
     return objects

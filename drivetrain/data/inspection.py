@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from drivetrain.structures import BoxMode
-
 from .formats.defects import DefectReport
 from .formats.entry import ReadDataset
 from .formats.folder_files import image_size
 from .formats.label_maps import read_label_map
 from .formats.sem_seg import spread_sample
+from .formats.writing import box_xywh
 from .images import UnreadableImageError
 
 __all__ = ["ClassRow", "Inspection", "check_image_files", "duplicate_images", "inspect_dataset"]
@@ -168,7 +167,7 @@ def _count_objects(found: Inspection, records: Sequence[Record], names: list[str
         found.crowds += sum(bool(item.get("iscrowd")) for item in items)
         found.masks += sum(bool(item.get("segmentation")) or "segments_info" in record for item in items)
         found.keypoints += sum(any(v > 0 for v in (item.get("keypoints") or ())[2::3]) for item in items)
-        placed = [(int(item["category_id"]), *_xywh(item)) for item in items if item.get("bbox")]
+        placed = [(int(item["category_id"]), *box_xywh(item)) for item in items if item.get("bbox")]
         found.repeated_objects += len(placed) - len(set(placed))
         boxes += [box for _, *box in placed]
         areas += [float(record["width"] * record["height"])] * len(placed)
@@ -232,13 +231,6 @@ def _note_empty(found: Inspection, record: Record) -> None:
     found.empty += 1
     if len(found.empty_examples) < _MOST_NAMES:
         found.empty_examples.append(record["file_name"])
-
-
-def _xywh(item: Mapping[str, Any]) -> tuple[float, float, float, float]:
-    x, y, third, fourth = (float(v) for v in item["bbox"])
-    if item.get("bbox_mode") == BoxMode.XYXY_ABS:
-        return x, y, third - x, fourth - y
-    return x, y, third, fourth
 
 
 def _quantiles(values: Array) -> list[float]:

@@ -7,8 +7,10 @@ function of (seed, position) as every other.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -17,12 +19,14 @@ import torch
 from drivetrain.errors import ConfigError, DatasetError
 from drivetrain.structures import BitMasks, Instances
 
+from .images import UnreadableImageError
 from .moved import moved_sample
 from .transforms.pad import GREY, FixedSizeCrop, PadTransform, as_size
 
 __all__ = ["CopyPaste", "Mix", "MixMapper", "MixUp", "Mosaic", "build_mixes"]
 
 Sample = dict[str, Any]
+_ATTEMPTS = 100
 _VISIBLE = 0.1  # of an object's pixels: with fewer left beneath what was pasted, it is dropped
 
 
@@ -165,33 +169,52 @@ class CopyPaste(Mix):
 class MixMapper:
     """A mapper that gives its samples to `Mix` augmentations, with others of the same dataset.
 
+    Where the image of one of these others cannot be read, another is drawn in its place: it is told, or ends the
+    training, when its own turn comes.
+
     Attributes:
         mapper: makes one sample of a record.
         mixes: applied in order, each with its probability.
     """
 
-    def __init__(self, mapper: Callable[..., Sample], records: Sequence[Any], mixes: Sequence[Mix]) -> None:
+    def __init__(self, mapper: Callable[..., Sample | None], records: Sequence[Any], mixes: Sequence[Mix]) -> None:
         """Use ``mapper``, which takes a record and ``rng``, and draw partners from ``records``."""
         self.mapper, self.mixes = mapper, tuple(mixes)
         self._records = records
+        # Records of a list are the user's own objects, and mappers are known to change what they are given.
+        self._copies = isinstance(records, (list, tuple)) and not self.pure
 
     @property
     def pure(self) -> bool:
         """Whether the mapper is: all chance is from the generator given."""
         return bool(getattr(self.mapper, "pure", False))
 
-    def __call__(self, record: Any, rng: np.random.Generator) -> Sample:
-        """The sample of a record, mixed with others.
+    def __call__(self, record: Any, rng: np.random.Generator) -> Sample | None:
+        """The sample of a record, mixed with others; None if the mapper returns None for it.
 
         Raises:
-            UnreadableImageError: an image, of this record or of one drawn, does not open.
+            UnreadableImageError: the record's image does not open.
+            DatasetError: there is no usable image to mix it with.
         """
         sample = self.mapper(record, rng=rng)
+        if sample is None:
+            return None
         for mix in self.mixes:
             if rng.random() < mix.probability:
-                drawn = [self._records[int(i)] for i in rng.integers(len(self._records), size=mix.partners)]
-                sample = mix.combine(rng, [sample, *(self.mapper(other, rng=rng) for other in drawn)])
+                places = rng.integers(len(self._records), size=mix.partners).tolist()
+                sample = mix.combine(rng, [sample, *(self._partner(place, rng) for place in places)])
         return sample
+
+    def _partner(self, place: int, rng: np.random.Generator) -> Sample:
+        """The sample of the record at ``place``, or of another one if that gives none."""
+        for _ in range(_ATTEMPTS):
+            record = self._records[place]
+            with suppress(UnreadableImageError):
+                sample = self.mapper(copy.deepcopy(record) if self._copies else record, rng=rng)
+                if sample is not None:
+                    return sample
+            place = int(rng.integers(len(self._records)))
+        raise DatasetError(f"{_ATTEMPTS} images were drawn to be mixed with another, and none of them can be used")
 
 
 def _on_one_canvas(samples: Sequence[Sample]) -> list[Sample]:

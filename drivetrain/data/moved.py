@@ -11,7 +11,7 @@ from drivetrain.structures import BitMasks, Boxes, Instances, Keypoints, Polygon
 
 from .transforms.base import Transform
 
-__all__ = ["moved_instances", "moved_sample"]
+__all__ = ["moved_instances", "moved_labels", "moved_sample"]
 
 _SMALLEST_SIDE = 1e-5  # pixels; detectors refuse boxes without area
 
@@ -27,9 +27,29 @@ def moved_sample(sample: dict[str, Any], transform: Transform) -> dict[str, Any]
     if "instances" in sample:
         moved["instances"] = moved_instances(sample["instances"], transform)
     if "sem_seg" in sample:
-        labels = sample["sem_seg"]
-        moved["sem_seg"] = transform.apply_segmentation(labels.to(torch.uint8)).to(labels.dtype)
+        moved["sem_seg"] = moved_labels(sample["sem_seg"], transform).to(sample["sem_seg"].dtype)
     return moved
+
+
+def moved_labels(labels: torch.Tensor, transform: Transform, fill: int = 255) -> torch.Tensor:
+    """A label map (H, W) after ``transform``, int64.
+
+    Transforms take labels of 8 bits; those of 16 go through as two of 8.
+
+    Args:
+        labels: whole numbers below 65536, of any type.
+        transform: for images of that size.
+        fill: the label of pixels that were not in the image.
+    """
+
+    def moved(part: torch.Tensor, fill: int) -> torch.Tensor:
+        return transform.apply_segmentation(part.to(torch.uint8), fill).to(torch.int64)
+
+    small = labels.dtype == torch.uint8
+    low = moved(labels if small else labels & 255, fill & 255)
+    if fill < 256 and (small or not bool((labels > 255).any())):
+        return low
+    return low + 256 * moved(labels.to(torch.int64) >> 8, fill >> 8)
 
 
 def moved_instances(instances: Instances, transform: Transform) -> Instances:

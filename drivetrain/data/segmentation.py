@@ -19,6 +19,7 @@ from drivetrain.structures import BitMasks, Instances
 from .formats.label_maps import read_label_map, read_panoptic_map
 from .formats.sem_seg import IGNORE_LABEL
 from .images import MAX_PIXELS, UnreadableImageError
+from .moved import moved_labels
 from .transforms import Transform
 
 __all__ = ["panoptic_targets", "sem_seg_target"]
@@ -59,7 +60,7 @@ def sem_seg_target(
             "which semantic segmentation needs"
         )
     _check_size(path, labels, transform)
-    return _moved(labels, transform, ignore_label)
+    return moved_labels(_as_tensor(labels), transform, ignore_label)
 
 
 def panoptic_targets(
@@ -87,7 +88,7 @@ def panoptic_targets(
     segments = _segments(record)
     places = _segment_places(record, segments, max_pixels)
     _check_size(record["pan_seg_file_name"], places, transform)
-    moved = _moved(places, transform, 0)
+    moved = moved_labels(_as_tensor(places), transform, 0)
     usable = [not s.get("iscrowd", 0) and (s.get("isthing", True) or not things_only) for s in segments]
     present = set(torch.unique(moved).tolist())
     kept = [place for place, use in enumerate(usable, 1) if use and place in present]
@@ -121,16 +122,9 @@ def _segment_places(record: Mapping[str, Any], segments: Sequence[Mapping[str, A
     return np.asarray(places, dtype=np.uint16)
 
 
-def _moved(labels: Array, transform: Transform, fill: int) -> Tensor:
-    """A label map after the transform, int64; labels of 16 bits go through it as two of 8."""
-    low = _moved_bytes((labels & 255).astype(np.uint8), transform, fill & 255)
-    if labels.dtype == np.uint8 and fill < 256:
-        return low
-    return low + 256 * _moved_bytes((labels >> 8).astype(np.uint8), transform, fill >> 8)
-
-
-def _moved_bytes(labels: Array, transform: Transform, fill: int) -> Tensor:
-    return torch.from_numpy(transform.apply_segmentation(labels, fill)).to(torch.int64)
+def _as_tensor(labels: Array) -> Tensor:
+    """A label map of 8 or 16 bits, in a type that torch calculates with."""
+    return torch.from_numpy(labels if labels.dtype == np.uint8 else labels.astype(np.int32))
 
 
 def _check_size(path: str, labels: Array, transform: Transform) -> None:

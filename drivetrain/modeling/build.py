@@ -21,7 +21,11 @@ from .registry import MODELS
 
 __all__ = ["build_model", "class_count_key", "has_meta_architecture"]
 
-_CLASS_COUNTS = {"GeneralizedRCNN": "MODEL.ROI_HEADS.NUM_CLASSES", "RetinaNet": "MODEL.RETINANET.NUM_CLASSES"}
+_CLASS_COUNTS = {
+    "GeneralizedRCNN": "MODEL.ROI_HEADS.NUM_CLASSES",
+    "RetinaNet": "MODEL.RETINANET.NUM_CLASSES",
+    "FCOS": "MODEL.FCOS.NUM_CLASSES",
+}
 
 
 def build_model(cfg: CfgNode) -> nn.Module:

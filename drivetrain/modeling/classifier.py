@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from drivetrain.config import CfgNode
 from drivetrain.errors import ModelError
 
+from .adapted import AdaptedModel
 from .backbones import freeze_batch_norm
 from .contract import Batch, Losses, Outputs
 from .preprocess import Preprocess
@@ -23,12 +24,13 @@ _WEIGHTS = frozenset(("pretrained", "weights", "checkpoint_path", "pretrained_cf
 _AUXILIARY_WEIGHT = 0.3  # of GoogLeNet's further classifiers (Szegedy et al. 2014, section 5)
 
 
-class Classifier(nn.Module):
+class Classifier(AdaptedModel):
     """A network from images (N, 3, H, W) to logits (N, K), under the model contract.
 
-    In training an entry's target is its ``class_id``, and images of different sizes are padded at the right and bottom
-    to the largest: let the mapper give images of one size (INPUT.RESIZE). In evaluation only images of one size run
-    together, none padded. A network that takes one image size alone is told so in ``image_size``.
+    Target: ``class_id``; the losses are ``loss_cls`` and, of auxiliary classifiers, ``loss_aux``. Output: ``classes``,
+    float (K,). In training images of different sizes are padded at the right and bottom to the largest: let the mapper
+    give images of one size (INPUT.RESIZE). In evaluation only images of one size run together, none padded. A network
+    that takes one image size alone is told so in ``image_size``.
 
     Attributes:
         net: the library's network; weights saved by the library fit it.
@@ -67,23 +69,12 @@ class Classifier(nn.Module):
         """Compile the network, without the reading of batches around it."""
         self.net.compile(*args, **kwargs)
 
-    def forward(self, batch: Batch) -> Losses | Outputs:
-        """``loss_cls`` in training (and ``loss_aux`` of auxiliary classifiers), else ``classes``, float (K,).
+    def batch_losses(self, batch: Batch) -> Losses:
+        """See the class.
 
         Raises:
-            ModelError: the batch is empty, or an entry lacks what the contract asks for.
+            ModelError: an entry has no ``class_id``, or one that the model does not have; or an image does not fit.
         """
-        if not batch:
-            raise ModelError("the batch is empty: a model is called with a list of at least one dict")
-        if self.training:
-            return self._losses(batch)
-        outputs: list[dict[str, Any]] = [{} for _ in batch]
-        for members in self.preprocess.groups(batch):
-            for i, classes in zip(members, self._logits([batch[i] for i in members]).softmax(dim=1), strict=True):
-                outputs[i]["classes"] = classes
-        return outputs
-
-    def _losses(self, batch: Batch) -> Losses:
         classes = class_ids(batch, self.num_classes).to(self.preprocess.device, non_blocking=True)
         outputs = self._run(batch)
         logits, *others = outputs if isinstance(outputs, tuple) else (outputs,)
@@ -93,13 +84,18 @@ class Classifier(nn.Module):
             losses["loss_aux"] = _AUXILIARY_WEIGHT * torch.stack(further).sum()
         return losses
 
-    def _loss(self, logits: Tensor, classes: Tensor) -> Tensor:
-        return F.cross_entropy(logits.float(), classes, label_smoothing=self.label_smoothing)
+    def batch_outputs(self, batch: Batch) -> Outputs:
+        """``classes`` per image.
 
-    def _logits(self, batch: Batch) -> Tensor:
+        Raises:
+            ModelError: the images do not have the size that the network takes.
+        """
         outputs = self._run(batch)
         logits: Tensor = outputs[0] if isinstance(outputs, tuple) else outputs
-        return logits.float()
+        return [{"classes": classes} for classes in logits.float().softmax(dim=1)]
+
+    def _loss(self, logits: Tensor, classes: Tensor) -> Tensor:
+        return F.cross_entropy(logits.float(), classes, label_smoothing=self.label_smoothing)
 
     def _run(self, batch: Batch) -> Any:
         """What the network makes of a batch's images."""

@@ -1,4 +1,4 @@
-"""What models of whole images learn from, read from a batch and checked: label maps and class numbers."""
+"""What models learn from, read from a batch and checked: objects, label maps and class numbers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,56 @@ import torch
 from torch import Tensor
 
 from drivetrain.errors import ModelError
+from drivetrain.structures import Instances
 
 from .contract import Batch
 
-__all__ = ["IGNORE_LABEL", "class_ids", "label_map"]
+__all__ = ["IGNORE_LABEL", "boxes_within", "class_ids", "label_map", "objects"]
 
 IGNORE_LABEL = 255
 """Pixels of a label map that have this value count nowhere."""
+
+
+def objects(entry: dict[str, Any], num_classes: int, shape: str = "gt_boxes") -> Instances:
+    """The ``instances`` of an entry of a batch, as they are, checked.
+
+    Args:
+        entry: of a batch.
+        num_classes: the ``gt_classes`` are smaller; looked at where that waits for no device.
+        shape: the field they have beside ``gt_classes``: ``"gt_boxes"`` or ``"gt_masks"``.
+
+    Raises:
+        ModelError: there are none, without one of the two fields, or of other classes; the message names the file.
+    """
+    instances = entry.get("instances")
+    name = entry.get("file_name", "an image")
+    if not isinstance(instances, Instances) or not (instances.has(shape) and instances.has("gt_classes")):
+        raise ModelError(
+            f"in training every entry of a batch has 'instances' with {shape} and gt_classes, but that of {name} has "
+            f"{instances!r}: annotate the dataset with {shape.removeprefix('gt_')} and have MODEL.TARGETS name them"
+        )
+    _check_classes(instances.gt_classes, num_classes, name)
+    return instances
+
+
+def boxes_within(size: tuple[int, int], instances: Instances, device: torch.device) -> Tensor:
+    """The ``gt_boxes`` of instances in pixels of an image of (height, width) ``size``: XYXY, (N, 4), on a device."""
+    boxes: Tensor = instances.gt_boxes.tensor.to(device, non_blocking=True)
+    height, width = instances.image_size
+    if (height, width) == tuple(size):
+        return boxes
+    return boxes * boxes.new_tensor((size[1] / width, size[0] / height) * 2)
+
+
+def _check_classes(classes: Tensor, num_classes: int, name: str) -> None:
+    """ModelError if classes on the CPU are not from 0 to ``num_classes - 1``."""
+    if classes.device.type != "cpu" or not classes.numel():
+        return
+    if not 0 <= int(classes.min()) <= int(classes.max()) < num_classes:
+        raise ModelError(
+            f"{name} has classes {sorted(set(classes.tolist()))}, but the model has {num_classes}, numbered from 0: "
+            "set MODEL.NUM_CLASSES to the dataset's number of classes"
+        )
 
 
 def label_map(

@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from drivetrain.errors import ModelError, did_you_mean
+from drivetrain.errors import MissingDependencyError, ModelError, did_you_mean
 
 from .backbones import Body, pick_levels
 
-__all__ = ["TimmFeatures", "timm_body", "timm_classifier"]
+__all__ = ["TimmFeatures", "timm_body", "timm_classifier", "timm_features"]
 
 
 class TimmFeatures(nn.Module):
@@ -38,12 +38,12 @@ def timm_body(name: str, strides: Sequence[int]) -> Body:
     Raises:
         ModelError: timm has no such model, it cannot give features, or not of these strides.
     """
-    net = _create(name)
+    net = timm_features(name)
     reductions = [int(r) for r in net.feature_info.reduction()]
     places = pick_levels(reductions, strides, f"timm/{name}")
     if places[-1] != len(reductions) - 1:
         # Layers behind the last map in use would be parameters without gradients.
-        net = _create(name, out_indices=tuple(net.feature_info.out_indices[: places[-1] + 1]))
+        net = timm_features(name, out_indices=tuple(net.feature_info.out_indices[: places[-1] + 1]))
     channels = net.feature_info.channels()
     return Body(
         TimmFeatures(net, places),
@@ -87,9 +87,13 @@ def _fixed_size(net: Any, options: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 def _checked(name: str, what: str, key: str) -> Any:
-    """The library, if it has a model of that name; ModelError with close names otherwise."""
-    import timm
-
+    """The library, if it is there and has a model of that name; otherwise an error, with close names."""
+    try:
+        import timm
+    except ImportError as err:
+        raise MissingDependencyError(
+            f"{what} 'timm/{name}' ({key}) needs timm, which comes with drivetrain but is not here: pip install timm"
+        ) from err
     if not timm.is_model(name):
         known = timm.list_models()
         hint = did_you_mean(name, known) or ";"
@@ -100,7 +104,17 @@ def _checked(name: str, what: str, key: str) -> Any:
     return timm
 
 
-def _create(name: str, **options: Any) -> Any:
+def timm_features(name: str, **options: Any) -> Any:
+    """timm's model ``name`` with random weights, made to give its feature maps.
+
+    Args:
+        name: timm's name.
+        options: further arguments of ``timm.create_model``.
+
+    Raises:
+        ModelError: timm has no such model, or it cannot give them.
+        MissingDependencyError: timm is not installed.
+    """
     timm = _checked(name, "backbone", "MODEL.BACKBONE.NAME")
     try:
         return timm.create_model(name, pretrained=False, features_only=True, **options)

@@ -8,6 +8,7 @@ from drivetrain import attach
 
 if TYPE_CHECKING:
     from .drawing import draw_instances as draw_instances
+    from .drawing import mask_outline as mask_outline
     from .image_file import save_image as save_image
     from .outputs import draw_output as draw_output
     from .outputs import top_classes as top_classes
@@ -32,6 +33,7 @@ __all__ = [
     "draw_predictions",
     "draw_record",
     "draw_regions",
+    "mask_outline",
     "save_image",
     "side_by_side",
     "text_color",
@@ -51,6 +53,7 @@ __getattr__, __dir__ = attach(
         "draw_predictions": "predictions",
         "draw_record": "predictions",
         "draw_regions": "regions",
+        "mask_outline": "drawing",
         "save_image": "image_file",
         "side_by_side": "sheet",
         "text_color": "palette",

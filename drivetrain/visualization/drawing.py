@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from drivetrain.structures import rle_to_bitmask
+
 from .labels import Label, draw_label, load_font, place_label, printable, writable
 from .palette import class_color
 
-__all__ = ["draw_instances"]
+__all__ = ["draw_instances", "mask_outline"]
 
 Array = np.ndarray[Any, Any]
 Color = tuple[int, int, int]
@@ -42,13 +44,14 @@ def draw_instances(
     Args:
         image: uint8 array (height, width, 3), RGB; it is not changed.
         boxes: XYXY in pixels of ``image``, (N, 4), as an array, tensor, list or anything with an attribute
-        ``tensor``.
+            ``tensor``.
         classes: class indices, (N,); they choose the colours, and the names from ``class_names``.
         labels: N texts, instead of class name and score.
         class_names: class index -> name.
         scores: (N,), shown as percentages after the names.
-        masks: bool, (N, height, width), or anything with such an attribute ``tensor``; filled half
-        transparent.
+        masks: bool, (N, height, width), or anything that gives N masks one by one, each bool (height, width) or
+            COCO's run lengths (``{"size": [height, width], "counts": ...}``), of which a bitmap is made when its
+            turn comes; filled half transparent.
         keypoints: (N, K, 3): x, y in pixels and a visibility or score, those at 0 or below are not drawn; or
         (N, K, 2).
         skeleton: pairs of keypoint indices to join by a line.
@@ -64,9 +67,10 @@ def draw_instances(
 
     Raises:
         ValueError: an array has another shape than described.
+        DatasetError: run lengths that cannot be decoded.
     """
     image = _check_image(image)
-    things = _Things.collect(image.shape[:2], boxes, classes, scores, masks, keypoints, colors)
+    things = _Things.collect((image.shape[0], image.shape[1]), boxes, classes, scores, masks, keypoints, colors)
     texts = _texts(things, labels, class_names)
     image, scale = _enlarged(image, min_side)
     things.boxes = things.boxes * scale
@@ -79,19 +83,20 @@ def draw_instances(
 
 @dataclass
 class _Things:
-    """What is drawn, as arrays of checked shapes."""
+    """What is drawn, as arrays of checked shapes; masks are checked as they are drawn."""
 
+    size: tuple[int, int]  # (H, W) of the image before it is enlarged
     boxes: Array  # (N, 4)
     classes: Array  # (N,)
     scores: Array | None  # (N,)
-    masks: Array | None  # (N, H, W)
+    masks: Iterable[Any] | None  # N
     keypoints: Array  # (N, K, 3)
     colors: list[Color]
 
     @classmethod
     def collect(
         cls,
-        size: tuple[int, ...],
+        size: tuple[int, int],
         boxes: Any,
         classes: Any,
         scores: Any,
@@ -108,15 +113,14 @@ class _Things:
         score_array = None if scores is None else _array(scores, float)
         if score_array is not None:
             _check_shape("scores", score_array, (count,))
-        mask_array = None if masks is None else _array(masks, bool)
-        if mask_array is not None:
-            _check_shape("masks", mask_array, (count, size[0], size[1]))
+        if hasattr(masks, "__len__") and len(masks) != count:
+            raise ValueError(f"{len(masks)} masks were given for {count} boxes: give one each")
         if colors is None:
             colors = [class_color(int(c)) for c in class_array]
         elif len(colors) != count:
             raise ValueError(f"{len(colors)} colors were given for {count} boxes: give one each")
         points = _keypoints(keypoints, count)
-        return cls(box_array, class_array, score_array, mask_array, points, list(colors))
+        return cls(size, box_array, class_array, score_array, masks, points, list(colors))
 
 
 def _array(values: Any, dtype: type) -> Array:
@@ -208,23 +212,34 @@ def _paint(
 
 def _blend_masks(image: Array, things: _Things) -> Array:
     """The image with every mask filled at 45 % and outlined."""
-    if things.masks is None or not len(things.masks):
+    if things.masks is None or not things.colors:
         return np.ascontiguousarray(image)
     blended: Array = image.astype(np.float32)
     size = (image.shape[1], image.shape[0])
-    for mask, color in zip(things.masks, things.colors, strict=True):
+    for number, (given, color) in enumerate(zip(things.masks, things.colors, strict=True)):
+        mask = _bitmap(given)
+        _check_shape(f"mask {number}", mask, things.size)
         if mask.shape != image.shape[:2]:
             enlarged = Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BILINEAR)
             smooth = enlarged.filter(ImageFilter.GaussianBlur(0.6 * size[0] / mask.shape[1]))
             mask = np.asarray(smooth) >= 128
         tint = np.array(color, dtype=np.float32)
         blended[mask] = 0.55 * blended[mask] + 0.45 * tint
-        blended[_outline(mask)] = tint
+        blended[mask_outline(mask)] = tint
     return np.asarray(blended.round(), dtype=np.uint8)
 
 
-def _outline(mask: Array) -> Array:
-    """Pixels of a mask with a neighbour (of four) that is not; the picture's border counts as mask."""
+def _bitmap(mask: Any) -> Array:
+    """A mask, given as run lengths or as what numpy or torch has, as a bool array (height, width)."""
+    return rle_to_bitmask(mask) if isinstance(mask, Mapping) else _array(mask, bool)
+
+
+def mask_outline(mask: Array) -> Array:
+    """The border of a mask, which lies within it: pixels that have a neighbour (of four) outside of the mask.
+
+    Args:
+        mask: bool (height, width). The picture's own border counts as mask.
+    """
     padded = np.pad(mask, 1, constant_values=True)
     inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     outline: Array = mask & ~inner

@@ -30,8 +30,8 @@ def draw_predictions(
     Args:
         image: uint8 array (height, width, 3), RGB.
         instances: with ``pred_boxes``, ``scores``, ``pred_classes`` on any device, and, if present,
-            ``pred_masks`` (bool, (N, height, width)) and ``pred_keypoints`` (N, K, 3); in pixels of
-            ``image``.
+            ``pred_masks`` (bool, (N, height, width), or N run lengths) and ``pred_keypoints`` (N, K, 3); in
+            pixels of ``image``.
         class_names: class index -> name.
         score_threshold: instances with a lower score are not drawn.
         skeleton: pairs of keypoint indices to join.
@@ -95,7 +95,7 @@ def draw_record(
         boxes=[_xyxy(annotation) for annotation in annotations],
         classes=[annotation["category_id"] for annotation in annotations],
         labels=[_name(annotation, class_names) for annotation in annotations],
-        masks=[_mask(annotation, height, width) for annotation in annotations] if has_masks else None,
+        masks=(_mask(annotation, height, width) for annotation in annotations) if has_masks else None,
         keypoints=_keypoints(annotations),
         skeleton=skeleton,
         min_side=min_side,

@@ -74,13 +74,12 @@ def draw_regions(
     found, counts = np.unique(ids, return_counts=True)
     order = np.argsort(-counts, kind="stable")
     regions = [i for i in found[order].tolist() if i in classes][:_MOST_REGIONS]
-    masks = np.stack([ids == i for i in regions]) if regions else np.zeros((0, *ids.shape), dtype=bool)
     return draw_instances(
         image,
-        boxes=[_spot(mask) for mask in masks],
+        boxes=[_spot(ids == i) for i in regions],
         classes=[classes[i] for i in regions],
         class_names=class_names,
-        masks=masks,
+        masks=(ids == i for i in regions),
         min_side=min_side,
         frames=False,
     )

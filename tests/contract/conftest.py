@@ -15,6 +15,7 @@ from drivetrain.data.catalog import DatasetCatalog
 from drivetrain.data.formats.coco import register_coco_instances
 from drivetrain.data.formats.synthetic import SyntheticDataset, make_synthetic
 from drivetrain.engine import get_cfg
+from drivetrain.engine.hooks import Watchdog
 
 MakeCfg = Callable[..., CfgNode]
 
@@ -45,6 +46,9 @@ def kill() -> Callable[[Any], NoReturn]:
         for thread in threading.enumerate():
             if thread not in (threading.current_thread(), threading.main_thread()) and not thread.daemon:
                 thread.join(60)
+        for hook in trainer._hooks:
+            if isinstance(hook, Watchdog):
+                hook.after_train()  # its thread would have gone with the process
         trainer.after_train = lambda: None
         raise SystemExit(137)
 

@@ -23,7 +23,7 @@ from drivetrain.checkpoint import read_checkpoint
 from drivetrain.cli.main import COMMANDS
 from drivetrain.data.formats.shapes import SHAPE_NAMES
 from drivetrain.data.formats.synthetic import SyntheticDataset, make_synthetic
-from drivetrain.engine import default_setup
+from drivetrain.engine import DefaultPredictor, default_setup
 from drivetrain.engine.hooks import CallbackHook
 from drivetrain.events import EventStorage
 from drivetrain.modeling import MODELS, check_losses, check_outputs
@@ -273,6 +273,25 @@ def test_model_learns_an_image_and_answers_in_original_pixels(custom_model: Modu
     assert found.pred_classes.sort().values.tolist() == [0, 1]
     found = found[found.pred_classes.argsort()]
     assert pairwise_iou(found.pred_boxes, Boxes(torch.tensor(truth) * 3)).diagonal().min() > 0.7
+
+
+# own_model.py
+
+
+def test_a_model_of_ones_own_takes_forty_lines(tmp_path: Path) -> None:
+    path = ROOT / "examples" / "own_model.py"
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 40
+    module = load("own_model")
+    try:
+        results = module.main(str(tmp_path), *SMALL, "SOLVER.MAX_ITER=3", images=10)
+        weights = final_weights(tmp_path)
+        predictor = DefaultPredictor.from_checkpoint(tmp_path / "model_final.pth", ["MODEL.DEVICE=cpu"])
+    finally:
+        MODELS.remove("own_classifier")
+    assert 0 <= results["classification"]["top1"] <= 100
+    assert_equal_weights(weights, dict(predictor.model.state_dict()))
+    output = predictor(next((tmp_path / "data").rglob("*.jpg")))
+    assert output["classes"].shape == (3,) and output["classes"].sum().item() == pytest.approx(1)
 
 
 # README.md and the other guides

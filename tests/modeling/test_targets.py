@@ -1,4 +1,4 @@
-"""Label maps and class numbers of a batch."""
+"""Objects, label maps and class numbers of a batch."""
 
 from __future__ import annotations
 
@@ -7,9 +7,46 @@ import pytest
 import torch
 
 from drivetrain.errors import ModelError
-from drivetrain.modeling.targets import class_ids, label_map
+from drivetrain.modeling.targets import boxes_within, class_ids, label_map, objects
+from drivetrain.structures import BitMasks, Boxes, Instances
 
 NAMED = {"file_name": "a.png"}
+
+
+def instances(*classes: int, shape: str = "gt_boxes") -> Instances:
+    count = len(classes)
+    values = Boxes(torch.ones(count, 4)) if shape == "gt_boxes" else BitMasks(torch.ones(count, 8, 8))
+    return Instances((8, 8), **{shape: values, "gt_classes": torch.tensor(classes, dtype=torch.int64)})
+
+
+@pytest.mark.parametrize("shape", ["gt_boxes", "gt_masks"])
+@pytest.mark.parametrize("classes", [(0, 2, 1), ()])
+def test_objects_come_as_they_are(classes, shape) -> None:
+    found = instances(*classes, shape=shape)
+    assert objects({"instances": found}, 3, shape) is found
+
+
+def test_boxes_follow_the_image() -> None:
+    found = Instances((100, 160), gt_boxes=Boxes(torch.tensor([[16.0, 10.0, 160.0, 100.0]])))
+    assert boxes_within((50, 320), found, torch.device("cpu")).tolist() == [[32, 5, 320, 50]]
+    assert boxes_within((100, 160), found, torch.device("cpu")).tolist() == [[16, 10, 160, 100]]
+    assert found.gt_boxes.tensor.tolist() == [[16, 10, 160, 100]]
+
+
+@pytest.mark.parametrize("classes", [(0, 3), (-1, 2)])
+def test_classes_that_the_model_does_not_have_are_named(classes) -> None:
+    found = rf"a.png has classes \[{classes[0]}, {classes[1]}\], but the model has 3, .* set MODEL.NUM_CLASSES"
+    with pytest.raises(ModelError, match=found):
+        objects({**NAMED, "instances": instances(*classes)}, 3)
+
+
+@pytest.mark.parametrize(
+    "found", [None, [1], instances(0, shape="gt_masks"), Instances((8, 8), gt_boxes=Boxes(torch.ones(1, 4)))]
+)
+def test_missing_objects_are_named(found) -> None:
+    message = r"'instances' with gt_boxes and gt_classes, but that of a.png has .*: annotate the dataset with boxes"
+    with pytest.raises(ModelError, match=message):
+        objects({**NAMED, "instances": found}, 3)
 
 
 def test_label_maps_come_as_they_are() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 
-from drivetrain.errors import ModelError
+from drivetrain.errors import MissingDependencyError, ModelError
 from drivetrain.modeling.timm import timm_body, timm_classifier
 
 
@@ -44,6 +46,15 @@ def test_unknown_names_and_models_without_features(monkeypatch) -> None:
     monkeypatch.setattr("timm.create_model", refuse)
     with pytest.raises(ModelError, match=r"'timm/test_vit'.*cannot give its feature maps.*not implemented"):
         timm_body("test_vit", (8,))
+
+
+@pytest.mark.parametrize("make", [lambda: timm_body("test_resnet", (8,)), lambda: timm_classifier("test_resnet", 3)])
+def test_a_missing_library_is_one_sentence(make, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(
+        MissingDependencyError, match=r"^\w+ 'timm/test_resnet' \(.*\) needs timm, .*: pip install timm$"
+    ):
+        make()
 
 
 def test_classifiers_are_timms() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,8 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drivetrain.structures import BitMasks, Boxes, Keypoints
-from drivetrain.visualization.drawing import draw_instances
+from drivetrain.structures import BitMasks, Boxes, Keypoints, bitmask_to_rle
+from drivetrain.visualization.drawing import draw_instances, mask_outline
 from drivetrain.visualization.palette import class_color
 
 
@@ -78,12 +80,35 @@ def test_boxes_partly_outside() -> None:
 def test_masks_are_tinted_and_outlined() -> None:
     mask = np.zeros((1, 120, 160), dtype=bool)
     mask[0, 20:80, 30:90] = True
-    for masks in (mask, torch.from_numpy(mask), BitMasks(torch.from_numpy(mask))):
+    forms = (mask, torch.from_numpy(mask), BitMasks(torch.from_numpy(mask)), [bitmask_to_rle(mask[0])], iter(mask))
+    for masks in forms:
         drawn = draw_instances(_blank(), boxes=[[0, 0, 0, 0]], classes=[3], labels=[""], masks=masks)
         color = np.array(class_color(3))
         assert np.abs(drawn[50, 60] - (0.55 * 128 + 0.45 * color)).max() <= 1
         assert drawn[20, 60].tolist() == color.tolist()
         assert drawn[50, 100].tolist() == [128, 128, 128]
+
+
+def test_masks_are_taken_one_by_one() -> None:
+    taken: list[weakref.ref[Any]] = []
+
+    def masks() -> Iterator[Any]:
+        for _ in range(5):
+            assert sum(reference() is not None for reference in taken) <= 2  # those that zip still holds
+            mask = np.ones((120, 160), dtype=bool)
+            taken.append(weakref.ref(mask))
+            yield mask
+            del mask
+
+    draw_instances(_blank(), boxes=[[0, 0, 9, 9]] * 5, masks=masks())
+    assert len(taken) == 5
+
+
+def test_an_outline_is_the_border_inside_the_mask() -> None:
+    mask = np.zeros((6, 7), dtype=bool)
+    mask[1:5, 2:] = True
+    assert np.argwhere(mask & ~mask_outline(mask)).tolist() == [[r, c] for r in (2, 3) for c in (3, 4, 5, 6)]
+    assert not (mask_outline(mask) & ~mask).any()
 
 
 def test_keypoints_and_skeleton_leave_out_what_is_not_labelled() -> None:
@@ -133,7 +158,9 @@ def test_own_colours_and_labels() -> None:
         ({"image": np.zeros((5, 5, 3))}, r"float64 \(5, 5, 3\) was received"),
         ({"classes": [1, 2]}, r"classes must have the shape \(1,\)"),
         ({"scores": [[1.0]]}, r"scores must have the shape \(1,\)"),
-        ({"masks": np.zeros((1, 5, 5))}, r"masks must have the shape \(1, 120, 160\)"),
+        ({"masks": np.zeros((1, 5, 5))}, r"mask 0 must have the shape \(120, 160\) here, but \(5, 5\)"),
+        ({"masks": [{"size": [5, 5], "counts": [25]}]}, r"mask 0 must have the shape \(120, 160\) here, but \(5, 5\)"),
+        ({"masks": np.zeros((2, 120, 160))}, "2 masks were given for 1 boxes"),
         ({"keypoints": np.zeros((2, 3, 3))}, r"keypoints must have the shape \(1, 3, 3\)"),
         ({"labels": ["a", "b"]}, "2 labels were given for 1 boxes"),
         ({"colors": []}, "0 colors were given for 1 boxes"),

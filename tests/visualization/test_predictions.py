@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from drivetrain.structures import Boxes, BoxMode, Instances
+from drivetrain.structures import Boxes, BoxMode, Instances, bitmask_to_rle
 from drivetrain.visualization.drawing import draw_instances
 from drivetrain.visualization.predictions import draw_predictions, draw_record
 
@@ -51,6 +51,9 @@ def test_masks_and_keypoints_are_drawn_when_there() -> None:
     )
     assert np.array_equal(drawn, expected)
     assert not np.array_equal(drawn, draw_predictions(_IMAGE, _instances(), _NAMES, min_side=0))
+    run_lengths = [bitmask_to_rle(mask) for mask in masks.numpy()]
+    more = {"pred_masks": run_lengths, "pred_keypoints": points}
+    assert np.array_equal(draw_predictions(_IMAGE, _instances(**more), _NAMES, min_side=0), drawn)
 
 
 def test_an_image_of_another_size_is_refused() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from drivetrain.errors import DatasetError
 
+from .defects import first_repeated
 from .folder_files import read_lines
 
 __all__ = ["CLASSES_FILE", "find_class_names", "read_class_names"]
@@ -26,8 +27,7 @@ def read_class_names(path: str | os.PathLike[str]) -> list[str]:
     names = [line for line in read_lines(path, _LIMIT) if line]
     if not names:
         raise DatasetError(f"{os.fspath(path)!r} names no class; it must have the name of one class on each line")
-    if len(set(names)) < len(names):
-        twice = next(name for i, name in enumerate(names) if name in names[:i])
+    if (twice := first_repeated(names)) is not None:
         raise DatasetError(f"{os.fspath(path)!r} names the class {twice!r} twice")
     return names
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from drivetrain.errors import did_you_mean
 
-from .defects import Defect, DefectReport, Severity
+from .defects import Defect, DefectReport, Severity, first_repeated
 
 __all__ = ["CocoFile", "Section", "parse_json", "paused_gc", "read_coco_file"]
 
@@ -155,8 +155,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object; a name that comes twice, of which JSON readers keep one or the other, is refused."""
     value = dict(pairs)
     if len(value) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        twice = first_repeated(name for name, _ in pairs)
         raise ValueError(f"an object has the name {twice!r} twice")
     return value
 

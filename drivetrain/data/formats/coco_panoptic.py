@@ -22,7 +22,7 @@ from drivetrain.errors import DatasetError
 from .coco_check import Categories, check_categories, check_image_entries
 from .coco_file import CocoFile, Section, paused_gc, read_coco_file
 from .coco_shapes import is_numbers
-from .defects import Defect, DefectReport, Severity
+from .defects import Defect, DefectReport, Severity, first_repeated
 from .entry import ReadDataset, checked_path, fill_metadata, finish_report, register_dataset
 from .label_maps import read_panoptic_map
 from .sem_seg import IGNORE_LABEL, spread_sample
@@ -247,8 +247,7 @@ def _read_segments(segments: Any, labels: Mapping[int, tuple[int, bool]]) -> tup
         label, is_thing = labels[category]
         kept = {name: segment[name] for name in ("bbox", "area") if name in segment}
         made.append({"id": key, "category_id": label, "isthing": is_thing, "iscrowd": int(crowd), **kept})
-    ids = [segment["id"] for segment in made]
-    twice = next((key for i, key in enumerate(ids) if key in ids[:i]), None) if len(set(ids)) < len(ids) else None
+    twice = first_repeated(segment["id"] for segment in made)
     return made, f"has two segments with the id {twice}" if twice is not None else ""
 
 

@@ -123,13 +123,8 @@ class _Found:
         self.categories: list[Any] | None = None
         self.sections: set[str] = set()
         self.has_keypoints = False
-        self.ids, self.spans = (
-            {"images": array("q"), "annotations": array("q")},
-            {
-                "images": array("q"),
-                "annotations": array("q"),
-            },
-        )
+        self.ids = {"images": array("q"), "annotations": array("q")}
+        self.spans = {"images": array("q"), "annotations": array("q")}
         self.image_ids = array("q")
 
     def read(self, text: _Text) -> None:

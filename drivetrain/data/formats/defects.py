@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import enum
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from drivetrain.errors import DatasetError
 
-__all__ = ["Defect", "DefectGroup", "DefectReport", "Severity"]
+__all__ = ["Defect", "DefectGroup", "DefectReport", "Severity", "first_repeated"]
+
+T = TypeVar("T", bound=Hashable)
 
 _LONGEST = 600  # characters of a defect's text
 
@@ -157,3 +160,13 @@ class DefectReport:
         yield from (f"    {example}" for example in group.examples)
         if group.count > len(group.examples):
             yield f"    ... and {group.count - len(group.examples):,} more"
+
+
+def first_repeated(values: Iterable[T]) -> T | None:
+    """The first value that equals one before it; None when all differ. The time it takes grows with their number."""
+    seen: set[T] = set()
+    for value in values:
+        if value in seen:
+            return value
+        seen.add(value)
+    return None

@@ -28,13 +28,16 @@ def write_image_folder(folder: Path, splits: Mapping[str, ReadDataset], image_fi
         What was lost: nothing.
 
     Raises:
-        OutputError: ``image_files`` is ``"none"``, which would write nothing.
+        OutputError: ``image_files`` is ``"none"``, which would write nothing, or a class has a name that no folder can
+            have.
     """
     if image_files == "none":
         raise OutputError("a folder of images for each class is nothing without the images: copy or link them")
     for split, read in splits.items():
         names = class_names(read)
         for name in names:
+            if name in (os.curdir, os.pardir) or {"/", os.sep, "\0"} & set(name):
+                raise OutputError(f"the class {name!r} cannot be a folder's name: give it another one")
             (folder / split / name).mkdir(parents=True, exist_ok=True)
         for record in read.records:
             below = os.path.relpath(record["file_name"], os.path.join(read.image_root, names[record["class_id"]]))

@@ -41,13 +41,7 @@ class ObjectTable:
             height: in pixels.
             width: in pixels.
         """
-        image: Record = {
-            "file_name": file_name,
-            "image_id": image_id,
-            "height": height,
-            "width": width,
-            "annotations": [],
-        }
+        image = {"file_name": file_name, "image_id": image_id, "height": height, "width": width}
         self._images.append({**image, "annotations": []})
 
     def add(self, where: str, label: int, box: list[float], more: Mapping[str, Any]) -> None:

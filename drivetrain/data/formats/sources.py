@@ -54,10 +54,7 @@ class Source:
     @property
     def split_name(self) -> str:
         """The split's name, taken from the annotation file's when no other is known; ``"train"`` if there is none."""
-        if self.split:
-            return self.split
-        word = re.search(r"(?:^|[_.-])(train|val|valid|test)(?:\d|[_.-]|$)", os.path.basename(self.path))
-        return word.group(1) if word else "train"
+        return self.split or _split_in(self.path) or "train"
 
 
 def find_source(
@@ -90,7 +87,7 @@ def find_source(
     if format is not None and format not in FORMATS:
         known = ", ".join(FORMATS)
         raise DatasetError(f"the format {format!r} is unknown{did_you_mean(format, FORMATS)} (known: {known})")
-    kind = format or _recognized(name, images)
+    kind = format or _recognized(name, images, split)
     source = Source(kind, name, images or "", labels or "", split, tuple(classes) if classes is not None else None)
     return _COMPLETE[kind](source)
 
@@ -104,7 +101,7 @@ def read_source(source: Source, report: DefectReport) -> ReadDataset | None:
     return _READ[source.format](source, report)
 
 
-def _recognized(path: str, images: str | None) -> str:
+def _recognized(path: str, images: str | None, split: str | None) -> str:
     """The format of what lies at ``path``."""
     if os.path.isfile(path):
         suffix = os.path.splitext(path)[1].lower()
@@ -117,11 +114,8 @@ def _recognized(path: str, images: str | None) -> str:
         return "yolo"
     if os.path.isdir(os.path.join(path, "Annotations")) or list_files(path, (".xml",), recursive=False):
         return "voc"
-    files = list_files(path, (".json",), recursive=False)
-    if len(files) == 1:
-        return _recognized(os.path.join(path, files[0]), images)
-    if files:
-        raise DatasetError(f"{path!r} holds {len(files)} annotation files: give one of them ({', '.join(files[:8])})")
+    if list_files(path, (".json",), recursive=False):
+        return _recognized(_json_file(path, split), images, split)
     if images or _label_folder(path):
         return "sem_seg"
     if any(list_files(os.path.join(path, name), IMAGE_SUFFIXES) for name in class_folders(path)):
@@ -133,7 +127,7 @@ def _recognized(path: str, images: str | None) -> str:
 
 
 def _coco(source: Source) -> Source:
-    path = _json_file(source.path)
+    path = _json_file(source.path, source.split)
     return replace(source, path=path, images=source.images or _image_folder(path, source.split_name))
 
 
@@ -252,13 +246,22 @@ _READ: Mapping[str, Callable[[Source, DefectReport], ReadDataset | None]] = {
 }
 
 
-def _json_file(path: str) -> str:
+def _json_file(path: str, split: str | None) -> str:
+    """The annotation file that ``path`` is or holds: the only one, or the only one with the split in its name."""
     if os.path.isfile(path):
         return path
     files = list_files(path, (".json",), recursive=False)
-    if len(files) == 1:
-        return os.path.join(path, files[0])
-    raise DatasetError(f"{path!r} holds {len(files)} annotation files: give one of them")
+    chosen = [name for name in files if _split_in(name) == split] if split and len(files) > 1 else files
+    if len(chosen) == 1:
+        return os.path.join(path, chosen[0])
+    listed = f" ({', '.join(files[:8])}), or the split (--split)" if files else ""
+    raise DatasetError(f"{path!r} holds {len(files)} annotation files: give one of them{listed}")
+
+
+def _split_in(path: str) -> str:
+    """The split that a file's name tells, or ``""``."""
+    word = re.search(r"(?:^|[_.-])(train|val|valid|test)(?:\d|[_.-]|$)", os.path.basename(path))
+    return word.group(1) if word else ""
 
 
 def _image_folder(json_file: str, split: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from drivetrain.config.yaml_text import parse_yaml
 from drivetrain.errors import ConfigError, DatasetError
 
-from .defects import Defect, DefectReport, Severity
+from .defects import Defect, DefectReport, Severity, first_repeated
 from .folder_files import read_bytes
 
 __all__ = ["YOLO_SPLITS", "YoloConfig", "read_yolo_config"]
@@ -127,8 +127,8 @@ def _names(data: Mapping[Any, Any]) -> list[str]:
             "words such as no and yes in quotes"
         )
     texts = [str(name) for name in names]
-    if len(set(texts)) < len(texts):
-        raise DatasetError(f"'names' has {next(n for i, n in enumerate(texts) if n in texts[:i])!r} twice")
+    if (twice := first_repeated(texts)) is not None:
+        raise DatasetError(f"'names' has {twice!r} twice")
     if count is not None and count != len(texts):
         raise DatasetError(f"'nc' is {count!r}, but 'names' has {len(texts)} classes")
     return texts

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList as TorchvisionImageList
 
-from drivetrain.errors import ModelError
+from drivetrain.modeling.adapted import AdaptedModel
 from drivetrain.modeling.contract import Batch, Losses, Outputs
 from drivetrain.modeling.preprocess import Preprocess
+from drivetrain.modeling.targets import boxes_within, objects
 from drivetrain.structures import Boxes, ImageList, Instances, RoiMasks
 
 from .options import DetectorOptions
@@ -23,7 +24,7 @@ from .options import DetectorOptions
 __all__ = ["TorchvisionDetector", "as_torchvision"]
 
 
-class TorchvisionDetector(nn.Module):
+class TorchvisionDetector(AdaptedModel):
     """Mixed into a torchvision detector, in front of it, to make it keep the model contract.
 
     A subclass says whether class 0 is the background (:attr:`background`) and gives :meth:`losses` and
@@ -31,13 +32,10 @@ class TorchvisionDetector(nn.Module):
 
     Attributes:
         num_classes: without background.
-        preprocess: normalises and pads.
         background: 1 where the network numbers classes from 1 and 0 is the background, else 0.
     """
 
     background: int = 0
-    num_classes: int
-    preprocess: Preprocess
     transform: nn.Module
 
     if TYPE_CHECKING:
@@ -74,29 +72,20 @@ class TorchvisionDetector(nn.Module):
         images: ImageList = self.preprocess(batch)
         return images
 
-    def forward(self, batch: Batch) -> Losses | Outputs:
-        """Losses in training mode, outputs in evaluation mode; see :mod:`drivetrain.modeling.contract`.
-
-        In evaluation mode the outputs for an image do not depend on which others are in the batch: only images of
-        one padded size run together.
+    def batch_losses(self, batch: Batch) -> Losses:
+        """See :meth:`losses`; every entry has ``instances`` with ``gt_boxes`` and ``gt_classes``.
 
         Raises:
-            ModelError: the batch is empty or an entry lacks what the contract asks for.
+            ModelError: an entry has none, or classes that the model does not have.
         """
-        if not batch:
-            raise ModelError("the batch is empty: a model is called with a list of at least one dict")
-        if self.training:
-            images = self.prepare(batch)
-            return self.losses(images, self._targets(batch, images.image_sizes))
-        return self._outputs(batch)
+        images = self.prepare(batch)
+        return self.losses(images, self._targets(batch, images.image_sizes))
 
-    def _outputs(self, batch: Batch) -> Outputs:
-        outputs: list[dict[str, Any]] = [{} for _ in batch]
-        for members in self.preprocess.groups(batch):
-            images = self.prepare([batch[i] for i in members])
-            for i, size, found in zip(members, images.image_sizes, self.detections(images), strict=True):
-                outputs[i]["instances"] = self._instances(found, size, batch[i])
-        return outputs
+    def batch_outputs(self, batch: Batch) -> Outputs:
+        """``instances`` per image."""
+        images = self.prepare(batch)
+        rows = zip(self.detections(images), images.image_sizes, batch, strict=True)
+        return [{"instances": self._instances(found, size, entry)} for found, size, entry in rows]
 
     def _instances(self, found: dict[str, Tensor], size: tuple[int, int], entry: dict[str, Any]) -> Instances:
         """Detections in an image of (height, width) ``size`` as Instances in the original image."""
@@ -123,22 +112,12 @@ class TorchvisionDetector(nn.Module):
         return [self._target(entry, size) for entry, size in zip(batch, sizes, strict=True)]
 
     def _target(self, entry: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
-        instances = entry.get("instances")
-        if not isinstance(instances, Instances) or not (instances.has("gt_boxes") and instances.has("gt_classes")):
-            raise ModelError(
-                f"in training every entry of a batch has 'instances' with gt_boxes and gt_classes, but that of "
-                f"{entry.get('file_name', 'an image')} has {instances!r}"
-            )
-        if instances.gt_classes.device.type == "cpu":  # where looking at values waits for nothing
-            self._check_classes(instances.gt_classes, entry)
+        instances = objects(entry, self.num_classes)
         keep = instances.gt_boxes.nonempty()  # a box without area has no finite target
         if not bool(keep.all()):
             instances = instances[keep]
         device = self.preprocess.device
-        boxes = instances.gt_boxes.tensor.to(device, non_blocking=True)
-        height, width = instances.image_size
-        if (height, width) != size:
-            boxes = boxes * boxes.new_tensor((size[1] / width, size[0] / height) * 2)
+        boxes = boxes_within(size, instances, device)
         classes = instances.gt_classes.to(device, torch.int64, non_blocking=True) + self.background
         return {"boxes": boxes, "labels": classes, **self.more_targets(instances, entry, size)}
 
@@ -154,13 +133,6 @@ class TorchvisionDetector(nn.Module):
             ModelError: the instances do not have it.
         """
         return {}
-
-    def _check_classes(self, classes: Tensor, entry: dict[str, Any]) -> None:
-        if classes.numel() and not 0 <= int(classes.min()) <= int(classes.max()) < self.num_classes:
-            raise ModelError(
-                f"{entry.get('file_name', 'an image')} has classes {sorted(set(classes.tolist()))}, but the model has "
-                f"{self.num_classes}, numbered from 0: set MODEL.NUM_CLASSES to the dataset's number of classes"
-            )
 
 
 def as_torchvision(images: ImageList) -> TorchvisionImageList:

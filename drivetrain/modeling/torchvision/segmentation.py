@@ -16,6 +16,7 @@ from torchvision.models.segmentation.lraspp import LRASPP
 
 from drivetrain.config import CfgNode
 from drivetrain.errors import ModelError
+from drivetrain.modeling.adapted import AdaptedModel
 from drivetrain.modeling.backbones import Body, build_body, freeze_batch_norm
 from drivetrain.modeling.contract import Batch, Losses, Outputs
 from drivetrain.modeling.preprocess import Preprocess
@@ -95,19 +96,18 @@ class SegmentationOptions:
         )
 
 
-class TorchvisionSegmenter(nn.Module):
+class TorchvisionSegmenter(AdaptedModel):
     """Mixed into a torchvision segmentation model, in front of it, to make it keep the model contract.
 
     In training the target is ``sem_seg``; images of different sizes are padded at the right and bottom, where nothing
-    counts. In evaluation only images of one size run together, none padded. Parameter names stay torchvision's.
+    counts. The losses are ``loss_sem_seg`` and, of a second head, ``loss_aux``. In evaluation no image is padded.
+    Parameter names stay torchvision's.
 
     Attributes:
         num_classes: with the background, where it is a class.
-        preprocess: normalises and pads.
+        options: what it was built from.
     """
 
-    num_classes: int
-    preprocess: Preprocess
     options: SegmentationOptions
 
     def adapt(self, options: SegmentationOptions) -> None:
@@ -115,33 +115,12 @@ class TorchvisionSegmenter(nn.Module):
         self.num_classes, self.options = options.num_classes, options
         self.preprocess = Preprocess(options.pixel_mean, options.pixel_std, size_divisibility=1)
 
-    def forward(self, batch: Batch) -> Losses | Outputs:
-        """``loss_sem_seg`` (and ``loss_aux``) in training, else ``sem_seg``.
-
-        That is a float tensor (K, height, width) per image, the logits of each class in the original image, brought to
-        its size bilinearly.
+    def batch_losses(self, batch: Batch) -> Losses:
+        """See the class.
 
         Raises:
-            ModelError: the batch is empty, or an entry lacks what the contract asks for.
+            ModelError: an entry has no ``sem_seg``, or one that does not fit the image or the classes.
         """
-        if not batch:
-            raise ModelError("the batch is empty: a model is called with a list of at least one dict")
-        if self.training:
-            return self._losses(batch)
-        outputs: list[dict[str, Any]] = [{} for _ in batch]
-        for members in self.preprocess.groups(batch):
-            scores = self._logits(self.preprocess([batch[i] for i in members]).tensor)["out"]
-            for i, of_image in zip(members, scores, strict=True):
-                size = tuple(int(batch[i].get(key, side)) for key, side in _sides(of_image))
-                outputs[i]["sem_seg"] = F.interpolate(of_image[None], size, mode="bilinear", align_corners=False)[0]
-        return outputs
-
-    def _logits(self, images: Tensor) -> dict[str, Tensor]:
-        """torchvision's outputs for prepared images, ``out`` and perhaps ``aux``, each (N, K, H, W)."""
-        outputs: dict[str, Tensor] = super().forward(images)
-        return {name: value.float() for name, value in outputs.items()}
-
-    def _losses(self, batch: Batch) -> Losses:
         images = self.preprocess(batch)
         labels = self._labels(batch, images.image_sizes, images.tensor.shape[-2:])
         count = (labels != self.options.ignore_label).sum().clamp(min=1)  # all may be unknown
@@ -150,6 +129,16 @@ class TorchvisionSegmenter(nn.Module):
         if "aux" in logits:
             losses["loss_aux"] = self.options.aux_weight * self._loss(logits["aux"], labels) / count
         return losses
+
+    def batch_outputs(self, batch: Batch) -> Outputs:
+        """``sem_seg`` per image: the logits of each class, brought to the original image's size bilinearly."""
+        scores = self._logits(self.preprocess(batch).tensor)["out"]
+        return [{"sem_seg": _in_original(of_image, entry)} for of_image, entry in zip(scores, batch, strict=True)]
+
+    def _logits(self, images: Tensor) -> dict[str, Tensor]:
+        """torchvision's outputs for prepared images, ``out`` and perhaps ``aux``, each (N, K, H, W)."""
+        outputs: dict[str, Tensor] = super(AdaptedModel, self).forward(images)
+        return {name: value.float() for name, value in outputs.items()}
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(logits, labels, ignore_index=self.options.ignore_label, reduction="sum")
@@ -171,13 +160,18 @@ class FCNSegmenter(TorchvisionSegmenter, FCN):  # type: ignore[misc]
 class DeepLabV3Segmenter(TorchvisionSegmenter, DeepLabV3):  # type: ignore[misc]
     """torchvision's DeepLabV3 (Chen et al. 2017, arXiv:1706.05587) under the model contract."""
 
-    def _losses(self, batch: Batch) -> Losses:
+    def batch_losses(self, batch: Batch) -> Losses:
+        """See the base class.
+
+        Raises:
+            ModelError: as there, or the batch has one image and the batch norms are to learn.
+        """
         if len(batch) == 1 and any(isinstance(m, nn.BatchNorm2d) and m.training for m in self.modules()):
             raise ModelError(
                 "DeepLabV3 pools each image to one place, so the batch norm behind it needs two or more images per "
                 "process in training, but the batch has 1: raise SOLVER.IMS_PER_BATCH"
             )
-        return super()._losses(batch)
+        return super().batch_losses(batch)
 
 
 class LRASPPSegmenter(TorchvisionSegmenter, LRASPP):  # type: ignore[misc]
@@ -198,9 +192,10 @@ class NamedFeatures(nn.Module):
         return dict(zip(self._names, self.body(images), strict=True))
 
 
-def _sides(maps: Tensor) -> list[tuple[str, int]]:
-    """An entry's keys for the size of its original image, each with the size of ``maps``."""
-    return [("height", maps.shape[-2]), ("width", maps.shape[-1])]
+def _in_original(maps: Tensor, entry: dict[str, Any]) -> Tensor:
+    """Maps (K, h, w) over the image of an entry of a batch as maps (K, height, width) over the original one."""
+    size = (int(entry.get("height", maps.shape[-2])), int(entry.get("width", maps.shape[-1])))
+    return F.interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
 
 
 def build_segmenter(cfg: CfgNode) -> TorchvisionSegmenter:

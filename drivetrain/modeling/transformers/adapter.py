@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import pad
 
-from drivetrain.errors import ModelError
-from drivetrain.modeling.contract import Batch, Losses, Outputs
+from drivetrain.modeling.adapted import AdaptedModel
+from drivetrain.modeling.contract import Batch
 from drivetrain.modeling.preprocess import Preprocess
 from drivetrain.structures import ImageList
 
 from .frames import Frame
 from .idle import freeze_idle
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "TransformersModel", "check_classes"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "TransformersModel"]
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 _BACKBONES = ("model.backbone", "model.pixel_level_module.encoder", "backbone")
 
 
-class TransformersModel(nn.Module):
-    """A model of the transformers library under the model contract; a subclass gives losses and predictions.
+class TransformersModel(AdaptedModel):
+    """A model of the transformers library under the model contract; a subclass gives losses and outputs.
 
     The network always sees RGB, whatever the order of the batch, so that ``model.net.save_pretrained(folder)`` writes
     weights that fit everywhere.
@@ -32,7 +32,6 @@ class TransformersModel(nn.Module):
     Attributes:
         net: the library's model; parameters that no loss reaches no longer require gradients.
         num_classes: ``net.config.num_labels``.
-        preprocess: normalises and pads.
     """
 
     net: Any
@@ -65,37 +64,10 @@ class TransformersModel(nn.Module):
         self._bgr = bgr
         self._square = square
 
-    def forward(self, batch: Batch) -> Losses | Outputs:
-        """Losses in training mode, outputs in evaluation mode; see :mod:`drivetrain.modeling.contract`.
-
-        In evaluation mode the outputs for an image do not depend on which others are in the batch: only images of
-        one padded size run together.
-
-        Raises:
-            ModelError: the batch is empty or an entry lacks what the contract asks for.
-        """
-        if not batch:
-            raise ModelError("the batch is empty: a model is called with a list of at least one dict")
-        if self.training:
-            return self.losses(batch)
-        outputs: list[dict[str, Any]] = [{} for _ in batch]
-        for members in self.preprocess.groups(batch):
-            for i, output in zip(members, self.predictions([batch[i] for i in members]), strict=True):
-                outputs[i] = output
-        return outputs
-
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile the backbone, or the whole network where it is not set apart."""
         parts = dict(self.net.named_modules())
         next((parts[name] for name in _BACKBONES if name in parts), self.net).compile(*args, **kwargs)
-
-    def losses(self, batch: Batch) -> Losses:
-        """The losses of a batch with targets; their sum is the library's ``output.loss``."""
-        raise NotImplementedError
-
-    def predictions(self, batch: Batch) -> Outputs:
-        """The outputs for images whose padded sizes are equal."""
-        raise NotImplementedError
 
     def prepare(self, batch: Batch) -> ImageList:
         """The normalised, padded images of a batch, RGB."""
@@ -114,18 +86,3 @@ class TransformersModel(nn.Module):
             Frame(padded, size, (int(entry.get("height", size[0])), int(entry.get("width", size[1]))))
             for entry, size in zip(batch, images.image_sizes, strict=True)
         ]
-
-
-def check_classes(classes: Tensor, num_classes: int, entry: dict[str, Any]) -> None:
-    """Check that classes lie from 0 to ``num_classes - 1``, where looking at them waits for nothing (on the CPU).
-
-    Raises:
-        ModelError: they do not; the message names the file.
-    """
-    if classes.device.type != "cpu" or not classes.numel():
-        return
-    if not 0 <= int(classes.min()) <= int(classes.max()) < num_classes:
-        raise ModelError(
-            f"{entry.get('file_name', 'an image')} has classes {sorted(set(classes.tolist()))}, but the model has "
-            f"{num_classes}, numbered from 0: set MODEL.NUM_CLASSES to the dataset's number of classes"
-        )

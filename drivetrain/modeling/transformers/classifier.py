@@ -36,7 +36,7 @@ class TransformersClassifier(TransformersModel):
         takes = inspect.signature(self.net.forward).parameters
         self._arguments = {"interpolate_pos_encoding": True} if "interpolate_pos_encoding" in takes else {}
 
-    def losses(self, batch: Batch) -> Losses:
+    def batch_losses(self, batch: Batch) -> Losses:
         """See the class.
 
         Raises:
@@ -46,7 +46,7 @@ class TransformersClassifier(TransformersModel):
         labels = class_ids(batch, self.num_classes).to(images.device, non_blocking=True)
         return {"loss_cls": self.net(pixel_values=images.tensor, labels=labels, **self._arguments).loss}
 
-    def predictions(self, batch: Batch) -> Outputs:
+    def batch_outputs(self, batch: Batch) -> Outputs:
         """``classes`` per image."""
         logits: Tensor = self.net(pixel_values=self.prepare(batch).tensor, **self._arguments).logits
         return [{"classes": probabilities} for probabilities in logits.float().softmax(dim=1)]

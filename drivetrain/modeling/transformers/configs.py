@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from drivetrain.errors import ModelError, did_you_mean
+from drivetrain.modeling.timm import timm_features
 
 from .families import TIMM_STRIDES
 from .library import config_class, quiet
@@ -102,16 +103,8 @@ def timm_backbone(name: str, model_type: str) -> dict[str, Any]:
             f"MODEL.BACKBONE.NAME {name!r}: transformers models stand on timm's networks, written 'timm/NAME' "
             "('timm/resnet18'), or on their own ('')"
         )
-    import timm
-
     own = name.removeprefix("timm/")
-    if not timm.is_model(own):
-        hint = did_you_mean(own, timm.list_models()) or ";"
-        raise ModelError(f"backbone {name!r} (MODEL.BACKBONE.NAME) is not in timm {timm.__version__}{hint}")
-    try:
-        net: Any = timm.create_model(own, pretrained=False, features_only=True)
-    except (RuntimeError, AttributeError, NotImplementedError, AssertionError, TypeError, KeyError) as err:
-        raise ModelError(f"backbone {name!r} (MODEL.BACKBONE.NAME) cannot give its feature maps (timm: {err})") from err
+    net = timm_features(own)
     if str(getattr(net, "output_fmt", "NCHW")).upper().endswith("NHWC"):
         raise ModelError(
             f"backbone {name!r} (MODEL.BACKBONE.NAME) gives feature maps with channels last, which transformers cannot "

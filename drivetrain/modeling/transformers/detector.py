@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from drivetrain.errors import ModelError
 from drivetrain.modeling.contract import Batch, Losses, Outputs
-from drivetrain.structures import ImageList, Instances
+from drivetrain.modeling.targets import boxes_within, objects
+from drivetrain.structures import ImageList
 
-from .adapter import IMAGENET_MEAN, IMAGENET_STD, TransformersModel, check_classes
+from .adapter import IMAGENET_MEAN, IMAGENET_STD, TransformersModel
 from .detections import fractions_of, pick_detections, pixels_of
 from .families import family_of
 from .losses import Float32, detection_weights, loss_terms
@@ -65,7 +66,7 @@ class TransformersDetector(TransformersModel):
         self._weights = detection_weights(self.net.loss_type, config)
         self.net.loss_function = Float32(self.net.loss_function)
 
-    def losses(self, batch: Batch) -> Losses:
+    def batch_losses(self, batch: Batch) -> Losses:
         """See the class; every entry has ``instances`` with ``gt_boxes`` and ``gt_classes``.
 
         Raises:
@@ -76,7 +77,7 @@ class TransformersDetector(TransformersModel):
         output = self._run(images, labels=labels)
         return self._with_denoising(loss_terms(output.loss_dict, self._weights))
 
-    def predictions(self, batch: Batch) -> Outputs:
+    def batch_outputs(self, batch: Batch) -> Outputs:
         """``instances`` per image."""
         images = self.prepare(batch)
         output = self._run(images)
@@ -119,22 +120,11 @@ class TransformersDetector(TransformersModel):
 
     def _label(self, entry: dict[str, Any], size: tuple[int, int], images: ImageList) -> dict[str, Tensor]:
         """``class_labels`` and ``boxes`` of one image prepared to ``size``."""
-        instances = entry.get("instances")
-        if not isinstance(instances, Instances) or not (instances.has("gt_boxes") and instances.has("gt_classes")):
-            raise ModelError(
-                f"in training every entry of a batch has 'instances' with gt_boxes and gt_classes, but that of "
-                f"{entry.get('file_name', 'an image')} has {instances!r}"
-            )
-        check_classes(instances.gt_classes, self.num_classes, entry)
-        keep = instances.gt_boxes.nonempty()  # a box without area has no finite target
-        boxes, classes = instances.gt_boxes.tensor[keep], instances.gt_classes[keep]
-        device = images.device
-        boxes = boxes.to(device, non_blocking=True)
-        height, width = instances.image_size
-        if (height, width) != size:
-            boxes = boxes * boxes.new_tensor((size[1] / width, size[0] / height) * 2)
+        instances = objects(entry, self.num_classes)
+        instances = instances[instances.gt_boxes.nonempty()]  # a box without area has no finite target
+        boxes = boxes_within(size, instances, images.device)
         return {
-            "class_labels": classes.to(device, torch.int64, non_blocking=True),
+            "class_labels": instances.gt_classes.to(images.device, torch.int64, non_blocking=True),
             "boxes": fractions_of(boxes, self._reference(size, images)),
         }
 

@@ -11,10 +11,10 @@ from torch.nn.functional import pad
 
 from drivetrain.errors import ModelError
 from drivetrain.modeling.contract import Batch, Losses, Outputs
-from drivetrain.modeling.targets import IGNORE_LABEL, label_map
-from drivetrain.structures import BitMasks, Instances, PolygonMasks
+from drivetrain.modeling.targets import IGNORE_LABEL, label_map, objects
+from drivetrain.structures import BitMasks, PolygonMasks
 
-from .adapter import IMAGENET_MEAN, IMAGENET_STD, TransformersModel, check_classes
+from .adapter import IMAGENET_MEAN, IMAGENET_STD, TransformersModel
 from .frames import Frame
 from .losses import Float32, loss_terms
 from .segments import MaskFormat, instance_segments, panoptic_segments, semantic_scores
@@ -78,7 +78,7 @@ class TransformersSegmenter(TransformersModel):
         self._min_score = min_score
         self._min_visible = min_visible
 
-    def losses(self, batch: Batch) -> Losses:
+    def batch_losses(self, batch: Batch) -> Losses:
         """See the class.
 
         Raises:
@@ -104,7 +104,7 @@ class TransformersSegmenter(TransformersModel):
         )
         return loss_terms(loss_dict)
 
-    def predictions(self, batch: Batch) -> Outputs:
+    def batch_outputs(self, batch: Batch) -> Outputs:
         """``instances``, ``sem_seg`` or ``panoptic_seg`` per image."""
         images = self.prepare(batch)
         output = self.net(pixel_values=images.tensor)
@@ -132,13 +132,7 @@ class TransformersSegmenter(TransformersModel):
             present = torch.unique(labels)
             present = present[present != self._ignore_label]
             return labels == present[:, None, None], present
-        instances = entry.get("instances")
-        if not isinstance(instances, Instances) or not (instances.has("gt_masks") and instances.has("gt_classes")):
-            raise ModelError(
-                f"in training every entry of a batch has 'instances' with gt_masks and gt_classes, but that of "
-                f"{entry.get('file_name', 'an image')} has {instances!r}: train a model for boxes, or give masks"
-            )
-        check_classes(instances.gt_classes, self.num_classes, entry)
+        instances = objects(entry, self.num_classes, "gt_masks")
         masks = instances.gt_masks
         if isinstance(masks, PolygonMasks):
             masks = BitMasks.from_polygon_masks(masks, *size)

@@ -39,7 +39,7 @@ class TransformersSemanticSegmenter(TransformersModel):
                 setattr(self.net.config, name, ignore_label)
         self._ignore_label = ignore_label
 
-    def losses(self, batch: Batch) -> Losses:
+    def batch_losses(self, batch: Batch) -> Losses:
         """See the class.
 
         Raises:
@@ -57,7 +57,7 @@ class TransformersSemanticSegmenter(TransformersModel):
         output = self.net(pixel_values=images.tensor, labels=labels.to(images.device, non_blocking=True))
         return {"loss_sem_seg": output.loss}
 
-    def predictions(self, batch: Batch) -> Outputs:
+    def batch_outputs(self, batch: Batch) -> Outputs:
         """``sem_seg`` per image."""
         images = self.prepare(batch)
         logits = self.net(pixel_values=images.tensor).logits.float()

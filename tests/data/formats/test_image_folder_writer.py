@@ -26,3 +26,12 @@ def test_images_come_back_with_their_classes(tmp_path: Path) -> None:
     assert (out / "val" / "newt").is_dir()
     with pytest.raises(OutputError, match="copy or link them"):
         write_image_folder(out, {"val": read}, "none")
+
+
+@pytest.mark.parametrize("name", ["../outside", "..", ".", "a/b", "a\0b"])
+def test_a_class_that_is_no_folders_name(name: str, tmp_path: Path) -> None:
+    (out := tmp_path / "out").mkdir()
+    read = ReadDataset([], str(tmp_path), {"thing_classes": ["newt", name]})
+    with pytest.raises(OutputError, match="cannot be a folder's name"):
+        write_image_folder(out, {"train": read}, "copy")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["newt", "out", "train"]

@@ -39,6 +39,11 @@ def test_coco_files_and_their_images(tmp_path: Path) -> None:
     assert find_source(made.val_json, images="elsewhere").images == "elsewhere"
     with pytest.raises(DatasetError, match=r"holds 2 annotation files: give one of them \(instances_train\.json, inst"):
         find_source(tmp_path)
+    for split, file, images in (("train", made.train_json, made.train_images), ("val", made.val_json, made.val_images)):
+        assert find_source(tmp_path, split=split) == Source("coco", file, images, split=split)
+        assert find_source(tmp_path, split=split, format="coco").path == file
+    with pytest.raises(DatasetError, match=r"give one of them \(.*\), or the split \(--split\)"):
+        find_source(tmp_path, split="test")
 
 
 @pytest.mark.parametrize(

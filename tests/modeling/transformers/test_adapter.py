@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from drivetrain.errors import ModelError
-from drivetrain.modeling.transformers.adapter import TransformersModel, check_classes
+from drivetrain.modeling.transformers.adapter import TransformersModel
 from drivetrain.modeling.transformers.frames import Frame
 
 
@@ -27,10 +26,10 @@ class Net(torch.nn.Module):
 class Model(TransformersModel):
     """Answers with how many images it saw at once."""
 
-    def losses(self, batch: Any) -> Any:
+    def batch_losses(self, batch: Any) -> Any:
         return {"loss": self.net.weight.sum() * len(batch)}
 
-    def predictions(self, batch: Any) -> Any:
+    def batch_outputs(self, batch: Any) -> Any:
         return [{"together": len(batch), "file": entry["file_name"]} for entry in batch]
 
 
@@ -59,32 +58,11 @@ def test_frames_have_the_three_sizes(scene: Any) -> None:
     assert model.frames(batch, model.prepare(batch))[0].original == (40, 70)
 
 
-def test_images_of_one_padded_size_run_together_and_keep_their_places(scene: Any) -> None:
-    batch = scene(((40, 70), (100, 100), (33, 90), (64, 96)))
-    outputs = Model(Net()).eval()(batch)
-    assert [output["together"] for output in outputs] == [3, 1, 3, 3]
-    assert [output["file"] for output in outputs] == ["0.jpg", "1.jpg", "2.jpg", "3.jpg"]
-    assert Model(Net()).train()(batch)["loss"].item() == 4
-
-
 def test_what_the_model_knows_of_itself() -> None:
     model = Model(Net())
     assert model.num_classes == 4
     assert [name for name, p in model.named_parameters() if p.requires_grad] == ["net.weight"]
     assert list(model.state_dict()) == ["net.weight", "net.mask_token"]
-
-
-def test_errors(scene: Any) -> None:
-    with pytest.raises(ModelError, match="batch is empty"):
-        Model(Net())([])
-    for entry in ({"image": torch.zeros(1, 8, 8)}, {"file_name": "a.jpg"}):
-        with pytest.raises(ModelError, match="'image' is a uint8 tensor"):
-            Model(Net()).eval()([entry])
-    check_classes(torch.tensor([0, 3]), 4, {})
-    check_classes(torch.tensor([], dtype=torch.int64), 4, {})
-    for wrong in (4, -1):
-        with pytest.raises(ModelError, match=rf"a\.jpg has classes \[.*{wrong}.*\], but the model has 4"):
-            check_classes(torch.tensor([0, wrong]), 4, {"file_name": "a.jpg"})
 
 
 @pytest.mark.parametrize(
