@@ -62,7 +62,7 @@ def coco_keypoint() -> LazyNode:
     dataloader.train.mapper.update(
         use_instance_mask=False,
         use_keypoint=True,
-        keypoint_flip_indices=LazyCall(flip_indices)(names="${...dataset.names}"),
+        keypoint_hflip_indices=LazyCall(flip_indices)(names="${...dataset.names}"),
     )
     return dataloader
 

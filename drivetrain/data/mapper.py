@@ -26,6 +26,7 @@ __all__ = ["DatasetMapper"]
 SEGMENTATIONS = ("sem_seg", "panoptic")
 _OWN = "drivetrain.data.transforms."
 _IGNORED = 255  # the label of pixels that no model learns from
+_NEARLY = 0.9  # of the size wanted is enough to decode where approximate pixels were asked for
 
 
 class DatasetMapper:
@@ -42,7 +43,8 @@ class DatasetMapper:
         is_train: whether to make targets.
         augmentations: a `Compose` of the augmentations.
         image_format: order of the channels.
-        scaled_decode: whether the decoder of a JPEG may scale it down before it is resized.
+        scaled_decode: whether the decoder of a JPEG may scale it down before it is resized, to nine tenths of the size
+            wanted at the least.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -52,7 +54,7 @@ class DatasetMapper:
             args: a config and, optionally, ``is_train``; or ``is_train`` alone.
             kwargs: for the second form: ``is_train``, ``augmentations`` (a list for `Compose`), ``image_format``
                 ("RGB", "BGR" or "L"), ``use_instance_mask=False``, ``use_keypoint=False``,
-                ``instance_mask_format="polygon"``, ``keypoint_flip_indices=None``,
+                ``instance_mask_format="polygon"``, ``keypoint_hflip_indices=None``,
                 ``recompute_boxes=False`` (take the boxes around the masks), ``segmentation=None`` (or "sem_seg" or
                 "panoptic": what to make of label maps), ``ignore_label=255`` (of the label maps, 255 in what is made),
                 ``max_pixels`` (of an image), ``scaled_decode=False`` (see `ImageFile.tensor`).
@@ -88,7 +90,7 @@ class DatasetMapper:
             "use_instance_mask": masks,
             "use_keypoint": keypoints,
             "instance_mask_format": cfg.INPUT.MASK_FORMAT,
-            "keypoint_flip_indices": _flip_indices(cfg.DATASETS.TRAIN) if keypoints and is_train else None,
+            "keypoint_hflip_indices": _flip_indices(cfg.DATASETS.TRAIN) if keypoints and is_train else None,
             "recompute_boxes": masks and is_train and bool(cut),
             "segmentation": next((kind for kind in SEGMENTATIONS if kind in targets), None),
             "ignore_label": _metadata_of_first(cfg.DATASETS.TRAIN).get("ignore_label", _IGNORED),
@@ -105,7 +107,7 @@ class DatasetMapper:
         use_instance_mask: bool = False,
         use_keypoint: bool = False,
         instance_mask_format: str = "polygon",
-        keypoint_flip_indices: Sequence[int] | None = None,
+        keypoint_hflip_indices: Sequence[int] | None = None,
         recompute_boxes: bool = False,
         segmentation: str | None = None,
         ignore_label: int = _IGNORED,
@@ -125,11 +127,11 @@ class DatasetMapper:
         self.scaled_decode, self._max_pixels = scaled_decode, max_pixels
         self.use_instance_mask, self.use_keypoint = use_instance_mask, use_keypoint
         self.instance_mask_format = instance_mask_format
-        self.keypoint_flip_indices = keypoint_flip_indices
+        self.keypoint_hflip_indices = keypoint_hflip_indices
         self._targets = Targets(
             mask_format=instance_mask_format if use_instance_mask else None,
             keypoints=use_keypoint,
-            flip_indices=keypoint_flip_indices,
+            flip_indices=keypoint_hflip_indices,
             boxes_from_masks=recompute_boxes,
         )
 
@@ -202,7 +204,8 @@ class DatasetMapper:
 
     def _make_image(self, file: ImageFile, transform: TransformList) -> Tensor:
         """The transformed image, contiguous."""
-        image = file.tensor(scaled_size(transform) if self.scaled_decode else None)
+        wanted = scaled_size(transform) if self.scaled_decode else None
+        image = file.tensor(None if wanted is None else (int(_NEARLY * wanted[0]), int(_NEARLY * wanted[1])))
         if not is_resized(transform):  # the layout that it has serves resizing alone
             image = to_planes(image)
         size = (int(image.shape[1]), int(image.shape[2]))

@@ -7,7 +7,6 @@ of strides (row, 4 and 1 for its rows, columns and channels); what knows the lay
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
@@ -48,26 +47,32 @@ def with_padding(image: Tensor) -> Tensor | None:
 def to_planes(image: Tensor) -> Tensor:
     """A contiguous tensor (C, H, W) of an image in any layout: the image itself where it is one already.
 
-    Words are taken apart by shifting them, other images copied channel by channel; both are several times faster than
-    the copy of a transposed array.
+    Words are taken apart as words, other images copied channel by channel; both are several times faster than the copy
+    of a transposed array.
     """
     if image.is_contiguous():
         return image
     planes = torch.empty(image.shape, dtype=image.dtype)
-    padded = with_padding(image) if sys.byteorder == "little" else None
-    if padded is not None:
-        _shift_apart(padded.permute(1, 2, 0).numpy().view(np.uint32)[..., 0], planes.numpy())
+    if with_padding(image) is not None:
+        _take_apart(image, planes.numpy())
         return planes
     for channel, plane in zip(image.numpy(), planes.numpy(), strict=True):
         plane[...] = channel
     return planes
 
 
-def _shift_apart(words: Array, planes: Array) -> None:
-    """The lower three bytes of words (H, W), uint32, as planes (3, H, W), uint8."""
-    rows = max(_BAND // words.shape[1], 1)
-    for top in range(0, len(words), rows):
-        band, (first, second, third) = words[top : top + rows], planes[:, top : top + rows]
-        np.copyto(first, band, casting="unsafe")
-        np.right_shift(band, 8, out=second, casting="unsafe")
-        np.right_shift(band, 16, out=third, casting="unsafe")
+def _take_apart(image: Tensor, planes: Array) -> None:
+    """Copy an image (3, H, W) of words to planes (3, H, W).
+
+    The byte of a channel is the lowest one of the word that begins there, and numpy cuts many words at a time down to
+    it. The last row is copied byte by byte: the words of its last pixel would end behind the image.
+    """
+    (_, height, width), (_, row, pixel) = image.shape, image.stride()
+    starts = [image.storage_offset() + channel for channel in range(3)]
+    bytes_at = [image.as_strided((height - 1, width, pixel), (row, pixel, 1), start).numpy() for start in starts]
+    words = [each.view("<u4")[..., 0] for each in bytes_at]
+    rows = max(_BAND // width, 1)
+    for top in range(0, height - 1, rows):
+        for plane, word in zip(planes[:, :-1], words, strict=True):
+            np.copyto(plane[top : top + rows], word[top : top + rows], casting="unsafe")
+    planes[:, -1] = image[:, -1].numpy()

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +18,9 @@ from drivetrain.errors import ConfigError, DatasetError
 from drivetrain.runtime import comm
 
 from .order import GlobalOrder
+from .store import RecordStore
 from .streams import EpochStream, RepeatStream, ShuffledStream
+from .views import RecordView
 
 __all__ = [
     "InferenceSampler",
@@ -131,12 +132,26 @@ def repeat_factors_from_category_frequency(
     """
     if not 0 <= repeat_thresh <= 1:
         raise ConfigError(f"DATALOADER.REPEAT_THRESHOLD is a fraction in [0, 1], not {repeat_thresh!r}")
-    categories = [{a["category_id"] for a in record.get("annotations", ())} for record in records]
-    if not categories:
+    places, classes, count = _categories(records)
+    if count == 0:
         raise DatasetError("there are no images to compute repeat factors of: the dataset is empty")
-    images = Counter(c for present in categories for c in present)
-    factor = {c: max(1.0, (repeat_thresh * len(categories) / n) ** 0.5) for c, n in images.items()}
-    return np.array([max((factor[c] for c in present), default=1.0) for present in categories])
+    known = np.unique(classes)
+    pairs = np.sort(places.astype(np.int64) * len(known) + np.searchsorted(known, classes))
+    pairs = pairs[np.diff(pairs, prepend=-1) > 0]  # an image counts once for a category
+    images, codes = np.divmod(pairs, max(len(known), 1))
+    factors = np.maximum(np.sqrt(repeat_thresh * count / np.bincount(codes)), 1.0)
+    largest = np.ones(count)
+    np.maximum.at(largest, images, factors[codes])
+    return largest
+
+
+def _categories(records: Iterable[Mapping[str, Any]]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], int]:
+    """The place of the record and the category of every annotation, and the number of records."""
+    if isinstance(records, (RecordStore, RecordView)):
+        return *records.categories(), len(records)
+    found = [[a["category_id"] for a in record.get("annotations", ())] for record in records]
+    places = np.repeat(np.arange(len(found)), [len(present) for present in found])
+    return places, np.array([c for present in found for c in present]), len(found)
 
 
 class InferenceSampler(Sampler[int]):

@@ -145,12 +145,16 @@ class RecordStore(Sequence[Record]):
         """(N,) the number of annotations of each record that are not crowds."""
         return self._columns["objects"].astype(np.int32)
 
+    def categories(self) -> tuple[IntArray, IntArray]:
+        """The place of the record and the class (0 for none) of every annotation, crowds too, both (M,), in order."""
+        places = np.repeat(np.arange(len(self), dtype=np.int32), self.num_annotations)
+        return places, self._columns["annotations"][:, 2].astype(np.int32)
+
     def objects(self) -> tuple[IntArray, IntArray]:
         """The place of the record and the class of every annotation that is not a crowd, both (M,), in order."""
-        rows = self._columns["annotations"]
-        plain = rows[:, 3] == 0
-        places = np.repeat(np.arange(len(self), dtype=np.int32), self.num_annotations)
-        return places[plain], rows[:, 2][plain].astype(np.int32)
+        places, classes = self.categories()
+        plain = self._columns["annotations"][:, 3] == 0
+        return places[plain], classes[plain]
 
     def class_counts(self, num_classes: int) -> Array:
         """(num_classes,) int64, the number of annotations of each class, crowds left out.

@@ -61,6 +61,15 @@ class RecordView(Sequence[Record]):
         """(N,) the number of annotations of each record that are not crowds."""
         return np.asarray(np.concatenate([s.num_objects for s in self.stores])[self._places])
 
+    def categories(self) -> tuple[Array, Array]:
+        """The place in this view and the class of every annotation, as of `RecordStore.categories`."""
+        counts = np.concatenate([s.num_annotations for s in self.stores])
+        classes = np.concatenate([s.categories()[1] for s in self.stores])
+        first = (np.cumsum(counts) - counts)[self._places]
+        own = counts[self._places]
+        rows = np.arange(own.sum()) + np.repeat(first - (np.cumsum(own) - own), own)
+        return np.repeat(np.arange(len(self)), own), np.asarray(classes[rows])
+
     def __repr__(self) -> str:
         """How many records of how many stores."""
         return f"RecordView({len(self):,} of {int(self._ends[-1]):,} records in {len(self.stores)} stores)"

@@ -28,7 +28,7 @@ def test_the_numbers_and_what_follows_from_others() -> None:
 def test_persons_with_keypoints() -> None:
     dataloader = lazy_data.coco_keypoint()
     dataloader.train.dataset.names = "lazy_persons"
-    flips = dataloader.train.mapper.keypoint_flip_indices
+    flips = dataloader.train.mapper.keypoint_hflip_indices
     try:
         DatasetCatalog.register("lazy_persons", list)
         pairs: Any = [("left", "right")]

@@ -3,7 +3,9 @@ from __future__ import annotations
 import io
 import os
 import struct
+import sys
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -75,12 +77,29 @@ def test_the_fast_jpeg_path_gives_pillows_pixels(tmp_path: Path, kind: str, size
     np.testing.assert_array_equal(read_image(path, "L"), grey)
 
 
-def test_jpegs_are_read_without_simplejpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def no_simplejpeg(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As where it is not installed: it is not found, and importing it fails."""
+    images._has_simplejpeg.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(images.importlib.util, "find_spec", lambda name: None)
+        patch.setitem(sys.modules, "simplejpeg", None)
+        yield
+    images._has_simplejpeg.cache_clear()
+
+
+@pytest.mark.usefixtures("no_simplejpeg")
+def test_jpegs_are_read_without_simplejpeg(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
-    picture().save(path)
-    fast = read_image(path)
-    monkeypatch.setattr(images, "_has_simplejpeg", lambda: False)
-    np.testing.assert_array_equal(read_image(path), fast)
+    picture(200, 150).save(path)
+    with Image.open(path) as image:
+        expected = np.asarray(image)
+    np.testing.assert_array_equal(read_image(path, "BGR"), expected[:, :, ::-1])
+    np.testing.assert_array_equal(ImageFile(path).tensor().permute(1, 2, 0).numpy(), expected)
+    assert ImageFile(path).tensor((75, 100)).shape == (3, 75, 100)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(UnreadableImageError, match=r"a\.jpg' is damaged or truncated"):
+        read_image(path)
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])

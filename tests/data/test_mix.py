@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from drivetrain.data.images import UnreadableImageError
 from drivetrain.data.loader import TrainLoader
 from drivetrain.data.mix import CopyPaste, MixMapper, MixUp, Mosaic, build_mixes
 from drivetrain.data.order import GlobalOrder
+from drivetrain.data.worker import Repaired, SampleSource, Task
 from drivetrain.engine.defaults.config import get_cfg
-from drivetrain.errors import ConfigError
+from drivetrain.errors import ConfigError, DatasetError
 from drivetrain.structures import BitMasks, Boxes, Instances
 
 
@@ -132,6 +134,51 @@ def test_how_often() -> None:
         mapper({"value": 1}, np.random.default_rng(seed))
     assert 60 < len(calls) < 120 and set(calls) == {2}
     assert not mapper.pure
+
+
+def some_are_bad(record: dict[str, Any], rng: np.random.Generator) -> dict[str, Any] | None:
+    """As `make`, of values that are no multiple of 3; of 6 there is no sample, and others do not open."""
+    if record["value"] % 3 == 0:
+        if record["value"] == 6:
+            return None
+        raise UnreadableImageError(f"image {record['value']} is damaged")
+    return make(record, rng)
+
+
+def test_a_partner_that_does_not_open_is_replaced_and_the_image_itself_is_told() -> None:
+    records = [{"value": v} for v in range(1, 10)]
+    mapper = MixMapper(some_are_bad, records, [Mosaic(64)])
+    for seed in range(20):
+        made = mapper(records[0], np.random.default_rng(seed))
+        assert made is not None and made["image_id"] == 1
+        assert not {3, 6, 9} & set(made["instances"].gt_classes.tolist())
+    with pytest.raises(UnreadableImageError, match="image 3 is damaged"):
+        mapper(records[2], np.random.default_rng(0))
+    assert mapper(records[5], np.random.default_rng(0)) is None
+    with pytest.raises(DatasetError, match="100 images were drawn to be mixed with another"):
+        MixMapper(some_are_bad, [{"value": 3}, {"value": 6}], [MixUp()])(records[0], np.random.default_rng(0))
+
+
+def test_the_quarantine_names_the_image_that_does_not_open() -> None:
+    records = [{"file_name": f"{v}.jpg", "image_id": v, "value": v} for v in range(1, 21)]
+    source = SampleSource(records, MixMapper(some_are_bad, records, [MixUp()]), replace_unreadable=True)
+    indices = np.arange(20)
+    batch = source.__getitems__(Task(seed=0, indices=indices, positions=indices))
+    assert isinstance(batch, Repaired) and len(batch.batch) == 20
+    named = {image.file for image in batch.bad}
+    assert {f"{v}.jpg" for v in (3, 9, 12, 15, 18)} <= named <= {f"{v}.jpg" for v in range(3, 21, 3)}
+    assert all(image.reason == f"image {image.image_id} is damaged" for image in batch.bad)
+
+
+def test_records_of_a_list_are_left_as_they_are() -> None:
+    def spoil(record: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+        return make({"value": record.pop("value")}, rng)
+
+    records = [{"value": 1}, {"value": 2}]
+    mapper = MixMapper(spoil, records, [MixUp()])
+    for seed in range(4):
+        mapper({"value": 3}, np.random.default_rng(seed))
+    assert records == [{"value": 1}, {"value": 2}]
 
 
 def test_from_a_config() -> None:

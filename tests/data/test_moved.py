@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from drivetrain.data.annotations import Targets
-from drivetrain.data.moved import moved_instances, moved_sample
+from drivetrain.data.moved import moved_instances, moved_labels, moved_sample
 from drivetrain.data.transforms import CropTransform, NoOpTransform, PadTransform, ResizeTransform, Transform
 from drivetrain.structures import BoxMode
 
@@ -43,6 +43,20 @@ def test_as_if_it_had_been_mapped_so(transform: Transform, mask_format: str) -> 
     else:
         different = moved.gt_masks.tensor != expected.gt_masks.tensor
         assert different.sum() <= 0.1 * expected.gt_masks.tensor.sum()
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
+@pytest.mark.parametrize("fill", [255, 0, 300])
+def test_labels_keep_all_their_bits(dtype: torch.dtype, fill: int) -> None:
+    most = 255 if dtype == torch.uint8 else 65535
+    labels = torch.randint(0, most + 1, (30, 40), generator=torch.Generator().manual_seed(0)).to(dtype)
+    expected = torch.full((64, 48), fill)
+    expected[5:35, 6:46] = labels
+    moved = moved_labels(labels, PadTransform((30, 40), (64, 48), 5, 6), fill)
+    assert moved.dtype == torch.int64 and torch.equal(moved, expected)
+    sample = {"image": torch.zeros(3, 30, 40, dtype=torch.uint8), "sem_seg": labels}
+    cropped = moved_sample(sample, CropTransform((30, 40), 4, 10, 20, 18))["sem_seg"]
+    assert cropped.dtype == dtype and torch.equal(cropped, labels[4:24, 10:28])
 
 
 def test_the_sample_given_stays_as_it_is() -> None:

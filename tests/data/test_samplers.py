@@ -15,6 +15,8 @@ from drivetrain.data.samplers import (
     TrainingSampler,
     repeat_factors_from_category_frequency,
 )
+from drivetrain.data.store import RecordStore
+from drivetrain.data.views import RecordView
 from drivetrain.errors import ConfigError, DatasetError
 
 
@@ -64,6 +66,27 @@ def test_repeat_factors_by_hand() -> None:
     assert repeat_factors_from_category_frequency([record(), record(3)], 1.0) == pytest.approx([1.0, 2**0.5])
 
 
+def test_repeat_factors_of_columns_are_those_of_the_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Crowds, images without annotations and several of a category included; no record is made for it."""
+    rng = np.random.default_rng(0)
+
+    def store(images: int) -> RecordStore:
+        rows = [
+            [{"category_id": int(c) ** 2, "iscrowd": int(rng.integers(2))} for c in rng.integers(0, 9, rng.integers(5))]
+            for _ in range(images)
+        ]
+        return RecordStore.from_records({"annotations": row} for row in rows)
+
+    first, second = store(40), store(25)
+    view = RecordView([first, second], rng.permutation(65)[:50])
+    wanted = [repeat_factors_from_category_frequency(list(each), 0.4) for each in (first, view)]
+    monkeypatch.setattr(RecordStore, "__getitem__", None)
+    for each, factors in zip((first, view), wanted, strict=True):
+        assert factors.max() > 1.1 and len(set(factors)) > 3
+        assert repeat_factors_from_category_frequency(each, 0.4).tolist() == factors.tolist()
+    assert repeat_factors_from_category_frequency(RecordStore.from_records([{}, {}]), 0.4).tolist() == [1, 1]
+
+
 @pytest.mark.parametrize("size", [0, 1, 7, 8, 9])
 def test_inference_sampler_covers_everything_once_in_contiguous_blocks(
     monkeypatch: pytest.MonkeyPatch, size: int
@@ -86,5 +109,7 @@ def test_bad_input() -> None:
         repeat_factors_from_category_frequency([{"annotations": []}], 1.5)
     with pytest.raises(DatasetError, match="empty"):
         repeat_factors_from_category_frequency([], 0.5)
+    with pytest.raises(DatasetError, match="empty"):
+        repeat_factors_from_category_frequency(RecordStore.from_records([]), 0.5)
     with pytest.raises(ValueError, match="-1 images"):
         InferenceSampler(-1)

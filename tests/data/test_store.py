@@ -117,6 +117,9 @@ def test_columns_for_grouping_and_counting() -> None:
     assert store.class_counts(4).tolist() == [1, 1, 2, 0]
     places, classes = store.objects()
     assert places.tolist() == [0, 0, 3, 3] and classes.tolist() == [0, 2, 1, 2]
+    places, classes = store.categories()
+    assert places.tolist() == [0, 0, 2, 3, 3, 3]
+    assert classes.tolist() == [a.get("category_id", 0) for toy in toys() for a in toy["annotations"]]
 
 
 def test_a_class_beyond_the_number_of_classes_is_named() -> None:

@@ -36,6 +36,17 @@ def test_records_of_several_stores_in_order() -> None:
         view[6]
 
 
+def test_categories_are_found_from_the_place_in_the_view() -> None:
+    def labelled(*rows: tuple[int, ...]) -> RecordStore:
+        return RecordStore.from_records({"annotations": [{"category_id": c} for c in row]} for row in rows)
+
+    view = RecordView([labelled((1, 2), (), (3,)), labelled((4, 5, 6), (7,))], np.array([4, 0, 1, 3, 0]))
+    places, classes = view.categories()
+    assert places.tolist() == [0, 1, 1, 3, 3, 3, 4, 4] and classes.tolist() == [7, 1, 2, 4, 5, 6, 1, 2]
+    nothing = RecordView([labelled((1,))], np.array([], dtype=int))
+    assert [values.tolist() for values in nothing.categories()] == [[], []]
+
+
 def test_records_are_fresh_and_a_view_can_be_sent_to_a_worker() -> None:
     view = RecordView([store(0, 3)], np.array([2, 0]))
     view[0]["image_id"] = 99

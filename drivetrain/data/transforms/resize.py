@@ -73,14 +73,14 @@ class ResizeTransform(Transform):
 
     def apply_boxes(self, boxes: Array) -> Array:
         """The boxes (N, 4), scaled."""
-        return np.asarray(boxes * np.tile(self._scale, 2).astype(boxes.dtype))
+        return self.apply_coords(boxes.reshape(-1, 2)).reshape(-1, 4)
 
 
 def scaled_size(transform: TransformList) -> Size | None:
     """The (height, width) that an image is resized to before anything else happens to it; None if something else is.
 
-    An image that was decoded at a smaller size than its own, but no smaller than this one, can stand for it: see
-    `from_scaled`.
+    An image that was decoded at a smaller size than its own, but not much smaller than this one, can stand for it:
+    see `from_scaled`.
     """
     first = _steps(transform)[:1]
     return first[0].output_size if first and isinstance(first[0], ResizeTransform) else None

@@ -48,7 +48,9 @@ class Input:
         "SIZE times a factor from SCALE_RANGE, then cropped or padded to SIZE.",
     )
     SCALED_DECODE: bool = option(
-        False, "Let the decoder scale large JPEGs down before they are resized: faster, and pixels differ slightly."
+        False,
+        "Let the decoder scale large JPEGs down, to nine tenths of the size wanted at the least, before they are "
+        "resized: faster, and pixels differ slightly.",
     )
     SIZE: tuple[int, int] = option((640, 640), "Height and width for RESIZE and MOSAIC, pixels.", min=1)
     SCALE_RANGE: tuple[float, float] = option(
