@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FAULTS = "tests/faults"
 PARTS = ("rng", "data_loader", "optimizer", "EMA", "buffers")
 MOMENTS = ("step", "evaluation", "figures", "precise_bn", "save", "startup", "resume", "last", "killed")
+MOMENTS_OF_TWO = ("step", "evaluation", "figures", "precise_bn", "save", "last", "both")  # with two ranks
 
 
 class Run(NamedTuple):
@@ -136,11 +137,9 @@ def _sum(pattern: str, runs: Sequence[Run]) -> int:
     return sum(int(number) for run in runs for number in re.findall(pattern, run.output))
 
 
-def property_tests() -> list[str]:
-    """The test files with property tests."""
-    files = (
-        path for path in sorted((ROOT / "tests").rglob("test_*.py")) if "from hypothesis import" in path.read_text()
-    )
+def test_files(folder: str, text: str = "") -> list[str]:
+    """The test files below a folder that have this text in them."""
+    files = (path for path in sorted((ROOT / folder).rglob("test_*.py")) if text in path.read_text())
     return [str(path.relative_to(ROOT)) for path in files]
 
 
@@ -219,7 +218,7 @@ DEMONSTRATIONS = {
         "0 problems, p99 of 10 s to the exit",
         lambda scale: [
             [f"{FAULTS}/signal_loop.py", *MOMENTS],
-            [f"{FAULTS}/signal_loop.py", "--ranks", "2", "step", "evaluation", "last", "both"],
+            [f"{FAULTS}/signal_loop.py", "--ranks", "2", *MOMENTS_OF_TWO],
             [f"{FAULTS}/signal_loop.py", "--random", scaled(200, scale)],
         ],
         signalled,
@@ -231,12 +230,12 @@ DEMONSTRATIONS = {
         passed,
     ),
     "golden": Demonstration(
-        "20 steps of a model of each family", "the stored losses", tests("tests/golden/test_golden_losses.py"), passed
+        "20 steps of a model of each family", "the stored losses", tests(*test_files("tests/golden")), passed
     ),
     "properties": Demonstration(
         "property tests: hook order, order of samples, config, ...",
         "none refuted",
-        tests(*property_tests()),
+        tests(*test_files("tests", "from hypothesis import")),
         passed,
     ),
 }

@@ -35,6 +35,7 @@ __all__ = [
 _TENSORS = (torch.Tensor, torch.nn.Parameter)
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.Size, torch.dtype, torch.device)
 _WRAPPERS = ("module.", "_orig_mod.")
+_ROOT = "model."
 _MOST_VALUES = 10_000_000  # of one file, each counted as often as it is referred to
 _DEEPEST = 100
 
@@ -185,13 +186,16 @@ def without_root(state: OrderedDict[str, torch.Tensor], own: Container[str]) -> 
         own: the names of the model's tensors.
 
     Returns:
-        ``state``, without the prefix ``model.`` if all its names have it and the model knows some of them only without.
+        ``state``, without the prefix ``model.`` (and those of wrappers within) if all its names have it and the model
+        knows some of them only without.
     """
-    if any(name in own or not name.startswith("model.") for name in state):
-        return state
-    if not any(name.removeprefix("model.") in own for name in state):
-        return state
-    return _renamed(state, lambda name: name.removeprefix("model."))
+    root = ""
+    while not any(name.removeprefix(root) in own for name in state):
+        longer = next((r for r in (_ROOT, *_WRAPPERS) if all(name.startswith(root + r) for name in state)), "")
+        if not longer:
+            return state
+        root += longer
+    return _renamed(state, lambda name: name.removeprefix(root)) if root else state
 
 
 def _renamed(state: Mapping[str, torch.Tensor], rename: Callable[[str], str]) -> OrderedDict[str, torch.Tensor]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
 from .options import add_dataset_options, apply_datasets
 from .resume import folder_parser, take_argument
 
-__all__ = ["run"]
+__all__ = ["build_config", "run"]
 
 _EPILOG = """\
 example:
@@ -31,12 +32,24 @@ def parser() -> argparse.ArgumentParser:
 
 def run(argv: Sequence[str]) -> int:
     """Run the command."""
-    args = parser().parse_args(argv)
+    from .train import repeatable, start
+
+    with repeatable("drivetrain finetune", argv) as command:
+        args = parser().parse_args(argv)
+        args.command = command
+        start(build_config(args), args, "finetune")
+    return 0
+
+
+def build_config(args: argparse.Namespace) -> Any:
+    """The checkpoint's config, changed by the arguments and frozen.
+
+    Raises:
+        UserInputError: the checkpoint or an argument is wrong.
+    """
     checkpoint = take_argument(args, "checkpoint to start from")
     from drivetrain.engine.defaults.config import get_cfg
     from drivetrain.engine.defaults.weights import config_of_checkpoint
-
-    from .train import start
 
     cfg, _ = config_of_checkpoint(checkpoint, get_cfg())
     cfg.OUTPUT_DIR, cfg.MODEL.WEIGHTS = args.output, checkpoint
@@ -47,5 +60,4 @@ def run(argv: Sequence[str]) -> int:
     apply_datasets(cfg, args)
     cfg.merge_from_list(args.opts)
     cfg.freeze()
-    start(cfg, args, "finetune")
-    return 0
+    return cfg

@@ -101,7 +101,8 @@ def _row(
 
     file = name.partition(".corrupt")[0]
     path = place.path / name
-    entry = entries.get(file)
+    replaced = set_aside and (place.path / file).exists()  # then the manifest tells of the new file of that name
+    entry = None if replaced else entries.get(file)
     iteration = entry.iteration if entry else None
     state, problem = ("not verified", "")
     if set_aside:

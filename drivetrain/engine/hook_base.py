@@ -112,13 +112,14 @@ class HookList(list[Any]):
         self.refresh()
 
     def finish(self) -> None:
-        """Call every ``after_train``; errors are logged, and the first one is raised after the last call."""
+        """Call every ``after_train``; errors are logged, and the first one, or exit, is raised after the last call."""
         first: BaseException | None = None
         for call in self.after_train:
             try:
                 call()
             except BaseException as error:  # noqa: PERF203 - the other hooks have to run, after Ctrl-C too
-                logger.exception("Exception in after_train of %s:", type(getattr(call, "__self__", call)).__name__)
+                if isinstance(error, Exception):  # an exit, as after a signal, is in order
+                    logger.exception("Exception in after_train of %s:", type(getattr(call, "__self__", call)).__name__)
                 first = first or error
         if first is not None:
             raise first

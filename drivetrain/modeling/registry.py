@@ -1,8 +1,8 @@
 """Model names: what ``MODEL.NAME`` may be.
 
 :data:`MODELS` is, with the catalogs and the registries of :mod:`drivetrain.modeling.detectron2`, the only module-level
-state of the package. It starts with the names of :mod:`drivetrain.modeling.presets` and :mod:`drivetrain.modeling.transformers.presets`, whose
-libraries are imported when a model is built.
+state of the package. It starts with the names of :mod:`drivetrain.modeling.presets` and
+:mod:`drivetrain.modeling.transformers.presets`, whose libraries are imported when a model is built.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from drivetrain.data.catalog import Metadata
 from drivetrain.data.images import read_image
 from drivetrain.engine.defaults.video import VideoFrames, VideoWriter
 from drivetrain.errors import DatasetError, OutputError
-from drivetrain.structures import Boxes, Instances
+from drivetrain.structures import BitMasks, Boxes, Instances, bitmask_to_rle, rle_to_bitmask
 
 
 class Brightness:
@@ -146,3 +146,19 @@ def test_outputs_of_every_kind_are_described() -> None:
     ids[:2] = 9
     found = describe_output({"panoptic_seg": (ids, [{"id": 9, "category_id": 1}])}, names, 0.5, (4, 6))
     assert found["segments"] == [{"category": "dog", "category_id": 1, "area": 12}]
+
+
+def test_masks_are_described_by_their_run_lengths() -> None:
+    masks = torch.zeros(2, 4, 6, dtype=torch.bool)
+    masks[0, 1:3, 2:5], masks[1, 0] = True, True
+    run_lengths = [bitmask_to_rle(mask) for mask in masks.numpy()]
+    for form in (masks, BitMasks(masks), run_lengths):
+        found = Instances(
+            (4, 6),
+            pred_boxes=Boxes(torch.tensor([[0.0, 0, 6, 1], [2, 1, 5, 3]])),
+            scores=torch.tensor([0.9, 0.2]),
+            pred_classes=torch.tensor([0, 1]),
+            pred_masks=form,
+        )
+        (entry,) = describe_output({"instances": found}, ["cat", "dog"], 0.5, (4, 6))["instances"]
+        assert np.array_equal(rle_to_bitmask(json.loads(json.dumps(entry["segmentation"]))), masks[0])

@@ -80,6 +80,19 @@ def test_what_a_resume_set_aside_is_listed_once(command: Any, saved: Path) -> No
     assert found["model_0000019.pth.corrupt"]["state"] == "set aside" and "model_0000019.pth" not in found
 
 
+def test_what_was_set_aside_is_not_taken_for_the_file_that_took_its_name(command: Any, tmp_path: Path) -> None:
+    checkpointer = Checkpointer(torch.nn.Linear(2, 2), str(tmp_path / "out"))
+    checkpointer.save("model_0000003", iteration=3)
+    checkpointer.save("model_preempted", iteration=5)
+    damage(tmp_path / "out" / "model_preempted.pth")
+    checkpointer.resume_or_load("")
+    checkpointer.save("model_preempted", iteration=8)
+    found = rows(command)
+    assert (found["model_preempted.pth"]["iteration"], found["model_preempted.pth"]["state"]) == (8, "whole")
+    aside = found["model_preempted.pth.corrupt"]
+    assert (aside["iteration"], aside["time"], aside["state"]) == (None, "", "set aside")
+
+
 @pytest.mark.parametrize(
     ("name", "problem"), [("nowhere", "does not exist"), ("empty", "has no checkpoints"), ("file", "is a file")]
 )

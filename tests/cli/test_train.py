@@ -49,7 +49,7 @@ def test_goes_on_from_its_own_config(command: Any, trained: Path) -> None:
     more = ("--resume", "SOLVER.MAX_ITER=5", f"OUTPUT_DIR={command.folder / 'out'}")
     code, out, err = command("train", "--config-file", "out/config.yaml", *more)
     assert code == 0, err
-    assert "continues at iteration 4 of 5, 1 left" in out and "SOLVER.MAX_ITER: 4 -> 5" in out
+    assert "Continues at iteration 4 of 5, 1 left" in out and "SOLVER.MAX_ITER: 4 -> 5" in out
     iterations = [json.loads(line)["iteration"] for line in (command.folder / "out/metrics.json").open()]
     assert iterations == sorted(iterations) and iterations[-1] == 4
 
@@ -206,24 +206,33 @@ def test_processes_that_were_started_again_resume(command: Any, monkeypatch: pyt
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     code, out, err = command(*command.train_args("SOLVER.CHECKPOINT_PERIOD=1"))
     assert code == 0, err
-    assert "continues at iteration 1 of 2" in out
+    assert "Continues at iteration 1 of 2" in out
     code, out, err = command(*command.train_args(output="fresh"))  # it failed before its first checkpoint
     assert code == 0, err
     assert "Resuming" not in out
 
 
-@pytest.mark.parametrize("arguments", [("train", "--output", "an output"), ("resume", "out", "A=1"), ("extend", "out")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("train", "--output", "an output"),
+        ("resume", "out", "A=1"),
+        ("extend", "out"),
+        ("finetune", "model_final.pth", "--output", "an output"),
+    ],
+)
 def test_a_signal_while_libraries_are_imported(arguments: tuple[str, ...]) -> None:
     """What has to be run again is said, and the exit code says so too; torch is not even imported."""
     code = f"""
 import os, signal, sys
-import drivetrain.cli.resume, drivetrain.cli.train
+import drivetrain.cli.finetune, drivetrain.cli.resume, drivetrain.cli.train
 
 def slow(*_):
     assert "torch" not in sys.modules
     os.kill(os.getpid(), signal.SIGTERM)
 
-drivetrain.cli.train.build_config = drivetrain.cli.resume.config_of_folder = slow
+drivetrain.cli.train.build_config = drivetrain.cli.finetune.build_config = slow
+drivetrain.cli.resume.config_of_folder = slow
 from drivetrain.cli.main import main
 sys.exit(main({list(arguments)!r}))
 """

@@ -45,6 +45,25 @@ def test_a_method_set_on_the_instance_counts() -> None:
     assert HookList([hook]).after_train == [hook.after_train]
 
 
+class Ends(HookBase):
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def after_train(self) -> None:
+        raise self.error
+
+
+def test_an_error_at_the_end_is_logged_and_an_orderly_exit_is_not(caplog: pytest.LogCaptureFixture) -> None:
+    for error, logged in [(ValueError("x"), ["Exception in after_train of Ends:"]), (SystemExit(75), [])]:
+        caplog.clear()
+        later = Step()
+        later.after_train = later.after_step  # type: ignore[method-assign]
+        with pytest.raises(type(error)) as caught:
+            HookList([Ends(error), later]).finish()
+        assert caught.value is error and later.value == 1
+        assert [r.getMessage() for r in caplog.records] == logged
+
+
 @pytest.mark.parametrize(
     "change",
     [

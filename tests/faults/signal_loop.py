@@ -141,7 +141,7 @@ def arm(moment: str, folder: Path, rank: int, ranks: int) -> None:
                 signal_myself(folder if ranks == 1 else folder.with_name(f"{folder.name}.{rank}"), number)
 
         before(COCOEvaluator, "process", in_evaluation)
-    elif moment == "figures" and sender:
+    elif moment == "figures" and rank == 0:  # which alone computes them
         before(COCOeval_faster, "evaluate", lambda *_: signal_myself(folder))
     elif moment == "precise_bn" and sender:
         layers = torch.nn.BatchNorm2d

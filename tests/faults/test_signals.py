@@ -43,8 +43,9 @@ def test_to_one_of_two_ranks_within_an_evaluation() -> None:
 
 
 @pytest.mark.slow
-def test_to_one_of_two_ranks_within_the_last_evaluation() -> None:
-    assert "last, 2 ranks: exit codes [75, 75]" in run("--ranks", "2", "last")
+def test_to_one_of_two_ranks_within_the_last_evaluation_and_within_its_figures() -> None:
+    shown = run("--ranks", "2", "last", "figures")
+    assert shown.count("exit codes [75, 75]") == 2, shown
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from drivetrain.config import CfgNode
 from drivetrain.data.catalog import Metadata, MetadataCatalog
 from drivetrain.data.images import ImageFile, convert_PIL_to_numpy
 from drivetrain.data.pixels import as_image
-from drivetrain.data.transforms import build_augmentation
+from drivetrain.data.transforms import Augmentation, Transform, build_augmentation
 from drivetrain.errors import UserInputError
 from drivetrain.modeling import build_model
 
@@ -38,7 +38,7 @@ class DefaultPredictor:
         cfg: a copy of the config.
         metadata: the test dataset's metadata; ``thing_classes`` holds the class names.
         model: the model, in evaluation mode.
-        aug: the resizing before the model.
+        aug: the resizing before the model; to change it, set another one.
         input_format: the model's channel order, ``"RGB"`` or ``"BGR"``.
 
     Raises:
@@ -67,6 +67,7 @@ class DefaultPredictor:
         if self.input_format not in ("RGB", "BGR"):
             raise UserInputError(f"INPUT.FORMAT={self.input_format!r} cannot be made from an image: use 'RGB' or 'BGR'")
         (self.aug,) = build_augmentation(self.cfg, is_train=False)
+        self._resizing: tuple[Augmentation, tuple[int, int], Transform] | None = None
 
     @classmethod
     def from_checkpoint(cls, path: str | Path, overrides: Iterable[str] = ()) -> DefaultPredictor:
@@ -105,7 +106,7 @@ class DefaultPredictor:
         if isinstance(original_image, (str, Path)) and is_video(original_image):
             return self.video(original_image, batch_size)
         if isinstance(original_image, (np.ndarray, str, Path, Image.Image)):
-            return next(self._predict([original_image], 1))
+            return self._run([self._prepare(original_image)])[0]
         if isinstance(original_image, (list, tuple)):
             return list(self._predict(original_image, batch_size))
         if isinstance(original_image, Iterable) and not isinstance(original_image, (torch.Tensor, bytes, dict)):
@@ -148,8 +149,16 @@ class DefaultPredictor:
         """One image as the model takes it: resized, CHW, in the model's channel order, in memory of its own."""
         image, reverse = self._read(source)
         height, width = image.shape[1:]
-        resize = self.aug.draw(np.random.default_rng(0), height, width)
-        return {"image": _planes(resize.apply_image(image), reverse), "height": height, "width": width}
+        resized = self._resize(height, width).apply_image(image)
+        return {"image": _planes(resized, reverse), "height": height, "width": width}
+
+    def _resize(self, height: int, width: int) -> Transform:
+        """The resizing of images of a size; the last one is kept, for most images have the size of the one before."""
+        kept = self._resizing
+        if kept is None or kept[0] is not self.aug or kept[1] != (height, width):
+            drawn = self.aug.draw(np.random.default_rng(0), height, width)
+            kept = self._resizing = (self.aug, (height, width), drawn)
+        return kept[2]
 
     def _read(self, source: Any) -> tuple[torch.Tensor, bool]:
         """A uint8 tensor (3, H, W), and whether its channels are in the other order than the model's."""

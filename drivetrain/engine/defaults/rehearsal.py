@@ -237,12 +237,17 @@ class _Kept:
 
 
 class _Notes:
-    """What an object keeps in attributes of its own: plain values (a module's ``training`` is one) and tensors."""
+    """What an object keeps in attributes of its own: plain values (a module's ``training`` is one), tensors and hooks.
+
+    A model may put hooks on its parts in its first call and note that it has: one without the other would be worse
+    than both.
+    """
 
     def __init__(self, holder: Any) -> None:
         self._holder = holder
         self._values = {name: value for name, value in vars(holder).items() if _is_note(value)}
         self._tensors = [_Kept(value) for value in self._values.values() if torch.is_tensor(value)]
+        self._hooks = [(value, dict(value)) for name, value in vars(holder).items() if _is_hooks(name, value)]
 
     def put_back(self) -> None:
         attributes = vars(self._holder)
@@ -251,6 +256,14 @@ class _Notes:
         attributes.update(self._values)
         for tensor in self._tensors:
             tensor.put_back()
+        for hooks, before in self._hooks:  # in place: the handles that remove hooks refer to these dicts
+            hooks.clear()
+            hooks.update(before)
+
+
+def _is_hooks(name: str, value: Any) -> bool:
+    """Whether an attribute is one of the dicts in which a module has its hooks."""
+    return "_hooks" in name and isinstance(value, dict)
 
 
 def _is_note(value: Any) -> bool:

@@ -69,8 +69,7 @@ class ResumePlan:
         """Write the plan to the log."""
         left = max(0, self.max_iter - self.start_iter)
         lines = [
-            f"Resuming from {self.file}",
-            f"  continues at iteration {self.start_iter} of {self.max_iter}, {left} left",
+            f"Continues at iteration {self.start_iter} of {self.max_iter}, {left} left, from {self.file}",
             f"  restored: {', '.join(self.restored)}",
         ]
         if self.missing:

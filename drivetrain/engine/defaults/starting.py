@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import yaml
 
 from drivetrain.checkpoint import model_state, read_checkpoint, unwrap_model
+from drivetrain.checkpoint.formats import without_root
 from drivetrain.engine.hooks.schedule import finished, last_iteration
 from drivetrain.errors import CheckpointError, ConfigError
 from drivetrain.modeling.weights import load_weights
@@ -136,10 +137,10 @@ class Starting:
         Raises:
             CheckpointError: the file is missing or damaged, or nothing in it fits; the model is as before then.
         """
-        data = read_checkpoint(path)
-        state: dict[str, Any] = dict(model_state(data, str(path)))
+        data, model = read_checkpoint(path), unwrap_model(self.model)
+        state: dict[str, Any] = dict(without_root(model_state(data, str(path)), model.state_dict()))
         state |= data.get("trainer", {}).get("hooks", {}).get("EMA", {}).get("average", {})
-        report = load_weights(unwrap_model(self.model), state, source=str(path), partial=True)
+        report = load_weights(model, state, source=str(path), partial=True)
         logger.info("Fine-tuning: %s", report.render())
         self.restored_parts, self.start_iter, self.iter = (), 0, 0
 

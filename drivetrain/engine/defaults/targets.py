@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 from drivetrain.config import CfgNode
 from drivetrain.data.catalog import DatasetCatalog, MetadataCatalog
+from drivetrain.data.formats.defects import DefectReport
+from drivetrain.data.formats.sem_seg import IGNORE_LABEL, check_label_maps
 from drivetrain.errors import ConfigError, DatasetError
+from drivetrain.modeling.build import class_count_key
 from drivetrain.modeling.registry import MODELS
 
 from .data import as_names
 
-__all__ = ["check_targets", "with_targets"]
+__all__ = ["check_targets", "check_test_sets", "with_targets"]
 
 _NEEDS = {
     "boxes": ("annotations",),
@@ -30,7 +35,18 @@ _HINTS = {
     "panoptic": "a panoptic segmentation is trained on COCO panoptic data (DATASETS.REGISTER, format coco_panoptic)",
     "classes": "a classifier is trained on a folder of images for each class (DATASETS.REGISTER, format folder)",
 }
+_OBJECTS = ("boxes", "masks", "keypoints")
+_EVALUATED = {
+    "coco": _OBJECTS,
+    "lvis": _OBJECTS,
+    "pascal_voc": _OBJECTS,
+    "sem_seg": ("sem_seg",),
+    "coco_panoptic_seg": ("panoptic",),
+    "classification": ("classes",),
+}
+"""A dataset's ``evaluator_type`` -> of what a model learns, what it evaluates."""
 _COCO_KEYPOINTS = 17
+_MOST_MAPS = 200  # whose pixels are looked at
 _ENTRY_KEYS = {"masks": "segmentation", "keypoints": "keypoints"}  # what each annotation needs
 
 
@@ -59,7 +75,9 @@ def check_targets(cfg: CfgNode) -> None:
     """Check that the training datasets have what the model learns from.
 
     Raises:
-        DatasetError: one has not, or its keypoints are of another number than the model's; names an image.
+        DatasetError: one has not, its keypoints are of another number than the model's, or a label map (of up to 200
+            that are read, where the dataset has no class names to compare them with) has a label that is no class of
+            the model; names an image.
         ConfigError: the evaluation of keypoints has not a tolerance for each.
     """
     targets = cfg.MODEL.get("TARGETS", ())
@@ -76,6 +94,52 @@ def check_targets(cfg: CfgNode) -> None:
                 )
             if target in _ENTRY_KEYS:
                 _check_annotations(name, records, target, cfg.MODEL.get("NUM_KEYPOINTS", 0))
+            if target == "sem_seg":
+                _check_labels(name, records, cfg.MODEL.NUM_CLASSES)
+
+
+def check_test_sets(cfg: CfgNode) -> None:
+    """Check that what the model predicts can be evaluated on the test datasets, by the evaluators they ask for.
+
+    Raises:
+        DatasetError: one is evaluated on something else, or on another number of keypoints.
+        ConfigError: one has another number of classes than the model.
+    """
+    targets, key = cfg.MODEL.get("TARGETS", ()), class_count_key(cfg)
+    for name in as_names(cfg.DATASETS.TEST):
+        if name in DatasetCatalog:
+            DatasetCatalog.store(name)  # names in a file are known once it is read
+        metadata = MetadataCatalog.get(name).as_dict()
+        kind = metadata.get("evaluator_type")
+        if targets and kind in _EVALUATED and not set(targets) & set(_EVALUATED[kind]):
+            raise DatasetError(
+                f"model {cfg.MODEL.NAME!r} predicts {', '.join(targets)}, but test dataset {name!r} evaluates "
+                f"{' or '.join(_EVALUATED[kind])} (its evaluator_type is {kind!r}): test on another dataset "
+                "(DATASETS.TEST)"
+            )
+        classes = metadata.get("thing_classes") or metadata.get("stuff_classes") or ()
+        count: Any = reduce(getitem, key.split("."), cfg) if key else 0
+        if classes and count and len(classes) != count:
+            raise ConfigError(
+                f"{key} is {count}, but test dataset {name!r} has {len(classes)} classes, and predictions of others "
+                "cannot be evaluated: set it to their number, or test on another dataset (DATASETS.TEST)"
+            )
+        points, wanted = metadata.get("keypoint_names") or (), cfg.MODEL.get("NUM_KEYPOINTS", 0)
+        if "keypoints" in targets and points and wanted and len(points) != wanted:
+            raise DatasetError(
+                f"test dataset {name!r} has {len(points)} keypoints, and the model has {wanted} (MODEL.NUM_KEYPOINTS): "
+                "test on another dataset (DATASETS.TEST)"
+            )
+
+
+def _check_labels(name: str, records: Any, num_classes: int) -> None:
+    """DatasetError for labels that are no class of the model; with class names, loading has compared them already."""
+    metadata = MetadataCatalog.get(name)
+    if not num_classes or metadata.get("stuff_classes") or "sem_seg_file_name" not in records[0]:
+        return
+    report = DefectReport(f"dataset {name!r}")
+    check_label_maps(records, num_classes, metadata.get("ignore_label", IGNORE_LABEL), report, _MOST_MAPS)
+    report.raise_if_errors()
 
 
 def _check_sigmas(cfg: CfgNode) -> None:

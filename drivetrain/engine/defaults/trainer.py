@@ -34,7 +34,7 @@ from .parts import Parts, precision_name
 from .rehearsal import rehearse
 from .setup import create_ddp_model, default_writers
 from .starting import Starting
-from .targets import check_targets, with_targets
+from .targets import check_targets, check_test_sets, with_targets
 
 if TYPE_CHECKING:
     from drivetrain.events.writers import EventWriter
@@ -118,8 +118,11 @@ class DefaultTrainer(Starting, Parts, _Constructible):
             needed.append("TEST")
         cfg = with_targets(self.auto_scale_workers(resolve_config(cfg, needed), comm.get_world_size()))
         check_pairs(cfg, test_loaders, evaluators)
-        if "TRAIN" in needed and model is None and self._keeps("build_model"):
-            check_targets(cfg)
+        if model is None and self._keeps("build_model"):
+            if "TRAIN" in needed:
+                check_targets(cfg)
+            if "TEST" in needed:
+                check_test_sets(cfg)
         if model is None:
             model = self.build_model(cfg)
             if self._keeps("build_model"):
@@ -299,8 +302,9 @@ class DefaultTrainer(Starting, Parts, _Constructible):
         if cfg.VIS_PERIOD > 0:
             shown = {"class_names": class_names(cfg), "input_format": cfg.INPUT.FORMAT}
             result.append(hooks.SamplePredictions(cfg.VIS_PERIOD, **shown))
-        if cfg.WATCHDOG > 0:
-            result.append(hooks.Watchdog(cfg.WATCHDOG, abort=True))
+        if cfg.WATCHDOG:
+            automatic = cfg.WATCHDOG == "auto"
+            result.append(hooks.Watchdog(None if automatic else cfg.WATCHDOG, abort=not automatic))
         result += self._given_hooks
         if comm.is_main_process():
             writers = self.build_writers() if self._given_writers is None else self._given_writers

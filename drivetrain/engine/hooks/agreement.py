@@ -13,6 +13,8 @@ from drivetrain.runtime import comm
 __all__ = ["Agreement", "Departure"]
 
 _MOST_ITERATIONS = 10_000
+_LONGEST_PAUSE = 0.1  # seconds between two looks at who has come
+_LONGEST_MEETING = 600.0  # seconds, after which it is left to a collective to wait
 
 
 class Agreement:
@@ -65,10 +67,11 @@ class Departure:
     """Leaving an evaluation together, where ranks have nothing to do at the same time that they could agree by.
 
     They meet through the store of the process group, which needs no counterpart: a rank that is to stop says so;
-    each one that hears it waits at its next batch for the others. All leave if all come there. If one does not (its
-    batches are over and it waits for the others in a collective), all go on to the end of the evaluation.
+    each one that hears it waits for the others, at its next batch, at the next part of its figures, or at the end of
+    the evaluation, where :meth:`meet` keeps those that have nothing left to do. All leave if all come to one of these
+    places. If one does not (it waits for the others in a collective), all go on to the end of the evaluation.
 
-    All ranks make it together.
+    All ranks make it together, and call :meth:`meet` at the same ends of evaluations.
 
     Args:
         patience: seconds that a rank waits for the others.
@@ -80,6 +83,7 @@ class Departure:
         number = store.add(f"drivetrain/departures/{comm.get_rank()}", 1)  # the same on all ranks
         self._store: Any = c10d.PrefixStore(f"drivetrain/departure/{number}", store)
         self._patience = patience
+        self._meetings = 0
 
     def ask(self) -> None:
         """Say that this rank is to stop."""
@@ -91,15 +95,43 @@ class Departure:
         return bool(self._store.check(["asked"]))
 
     def together(self) -> bool:
-        """Wait for the others; whether all leave. The same on all ranks that come here."""
+        """Wait for the others; whether all leave. The same on all ranks that come here, or to :meth:`meet`."""
         self.ask()
-        world, end = comm.get_world_size(), monotonic() + self._patience
+        end = monotonic() + self._patience
         self._store.add("ready", 1)
-        while not self._store.check(["verdict"]):
-            if self._store.add("ready", 0) >= world:
-                self._store.compare_set("verdict", "", "leave")  # the first verdict counts
-            elif monotonic() >= end:
-                self._store.compare_set("verdict", "", "stay")
+        while not self._verdict():
+            if monotonic() >= end:
+                self._stay()
             else:
                 sleep(0.02)
-        return bool(self._store.get("verdict") == b"leave")
+        return self._verdict() == "leave"
+
+    def meet(self) -> bool:
+        """Wait for the others at the end of an evaluation; whether all leave it instead.
+
+        A collective comes after it, which keeps ranks together from then on. After ten minutes it is left to that to
+        wait, and to notice a rank that has died.
+        """
+        self._meetings += 1
+        place, end, pause, ready = f"meeting/{self._meetings}", monotonic() + _LONGEST_MEETING, 0.001, False
+        self._store.add(place, 1)
+        while self._store.add(place, 0) < comm.get_world_size() and monotonic() < end:
+            if not ready and self.asked:
+                self._store.add("ready", 1)
+                ready = True
+            if ready and self._verdict() == "leave":
+                return True
+            sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        if ready:
+            self._stay()  # the last one to come was not ready, and now this rank is not either
+        return ready and self._verdict() == "leave"
+
+    def _verdict(self) -> str:
+        """What was decided: ``"leave"`` as soon as all are ready, ``"stay"``, or nothing yet."""
+        if not self._store.check(["verdict"]) and self._store.add("ready", 0) >= comm.get_world_size():
+            self._store.compare_set("verdict", "", "leave")  # the first verdict counts
+        return self._store.get("verdict").decode() if self._store.check(["verdict"]) else ""
+
+    def _stay(self) -> None:
+        self._store.compare_set("verdict", "", "stay")

@@ -32,6 +32,7 @@ class EvalHook(PeriodicHook):
     """
 
     _key = "evaluated"
+    meet: Callable[[], None] | None = None  # waits for other ranks, and may leave the evaluation with them
 
     def __init__(
         self, eval_period: int, eval_function: Callable[[], Mapping[str, Any] | None], eval_after_train: bool = True
@@ -77,6 +78,8 @@ class EvalHook(PeriodicHook):
         flat = flatten_results(results) if results else {}
         for name, value in flat.items():
             trainer.storage.put_scalar(name, value, smoothing_hint=False, cur_iter=iteration)
+        if self.meet is not None:
+            self.meet()
         comm.synchronize()  # evaluation may take longer on some ranks
         self._done = iteration
         self._published = True

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from drivetrain.checkpoint.background import wait_for_saves
+from drivetrain.checkpoint.folder import CheckpointFolder
 from drivetrain.checkpoint.periodic import PeriodicCheckpointer as _PeriodicCheckpointer
 from drivetrain.engine.hook_base import HookBase
 
@@ -42,7 +41,14 @@ class PeriodicCheckpointer(_PeriodicCheckpointer, HookBase):
         wait_for_saves()
 
     def _lacks_final(self) -> bool:
-        """Whether a training was resumed with nothing left to do, killed just before it wrote ``model_final``."""
-        folder = getattr(self.checkpointer, "save_dir", "")
+        """Whether a training was resumed with nothing left to do, killed just before it wrote its ``model_final``.
+
+        One that was extended has an older file of that name until then.
+        """
+        path = getattr(self.checkpointer, "save_dir", "")
         resumed_at_end = self._final_written is None and self.trainer.start_iter > 0
-        return bool(resumed_at_end and folder and not (Path(folder) / f"{self.file_prefix}_final.pth").exists())
+        if not (resumed_at_end and path):
+            return False
+        folder, file = CheckpointFolder(path), f"{self.file_prefix}_final.pth"
+        saved = [entry.iteration for entry in folder.manifest().find(file) if not entry.pending]
+        return file not in folder.files() or any(iteration != last_iteration(self.trainer) for iteration in saved)

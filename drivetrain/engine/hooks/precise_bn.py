@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
 from typing import Any
 
@@ -73,53 +73,100 @@ class PreciseBN(PeriodicHook):
             return
         logger.info("Computing the statistics of %d BatchNorm layers from %d batches", len(layers), self._num_iter)
         moments = [_Moments(layer) for layer in layers]
-        try:
-            with undisturbed(model, buffers=True), torch.no_grad(), EventStorage(), _uncompiled(model):
-                batches = 0
-                for batch in islice(self._data_loader, self._num_iter):
-                    model(batch)
-                    batches += 1
-        finally:
-            for moment in moments:
-                moment.handle.remove()
+        with undisturbed(model, buffers=True), torch.no_grad(), EventStorage(), _uncompiled(model), _watched(moments):
+            batches = 0
+            for batch in islice(self._data_loader, self._num_iter):
+                model(batch)
+                _take(moments)
+                batches += 1
         if batches == 0:
             raise TrainingError("the data loader of PreciseBN gave no batch: give one that can be iterated again")
         _write(moments)
 
 
 class _Moments:
-    """Sums over the batches that pass a layer: [number of batches, means..., second moments...]."""
+    """Sums over the batches that pass a layer: their number, means and second moments.
+
+    The layer computes the mean and the variance of a batch anyway. With a momentum of 1 it leaves them in its buffers,
+    from where they are taken after a forward pass, for all layers together, or before the layer is called again.
+    """
 
     def __init__(self, layer: _BatchNorm) -> None:
         self.layer = layer
-        mean = layer.running_mean
-        assert mean is not None  # _layers takes no other
+        mean, var = layer.running_mean, layer.running_var
+        assert mean is not None and var is not None  # _layers takes no other
+        self.buffers = mean, var
         dtype = torch.float32 if mean.device.type == "mps" else torch.float64
-        self.sums = torch.zeros(1 + 2 * mean.numel(), dtype=dtype, device=mean.device)
-        self.handle = layer.register_forward_pre_hook(self._add)
+        self.count = 0
+        self.means, self.seconds = torch.zeros(2, mean.numel(), dtype=dtype, device=mean.device)
+        self.samples = 0  # per channel, in the batch whose statistics the buffers hold; 0 if they were taken
+        # Layers of other kinds may leave something else there, and 16 bits hold too little.
+        plain = type(layer).forward is _BatchNorm.forward and layer.track_running_stats
+        self._leaves_statistics = plain and mean.dtype in (torch.float32, torch.float64)
 
-    def _add(self, layer: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+    def before(self, layer: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        """Take what the last call left in the buffers, and note what this one will."""
         x = inputs[0]
+        if self.samples:
+            _take([self])
         if x.numel() == 0:
             return
-        var, mean = torch.var_mean(x.float(), dim=[d for d in range(x.ndim) if d != 1], correction=0)
-        mean, var = mean.to(self.sums.dtype), var.to(self.sums.dtype)
-        self.sums += torch.cat([self.sums.new_ones(1), mean, var + mean**2])
+        self.count += 1
+        if self._leaves_statistics and layer.training and layer.running_mean is self.buffers[0]:
+            self.samples = x.numel() // x.shape[1]
+        else:
+            var, mean = torch.var_mean(x.float(), dim=[d for d in range(x.ndim) if d != 1], correction=0)
+            self.means += mean
+            self.seconds += var + mean.to(self.means.dtype) ** 2
+
+
+@contextmanager
+def _watched(moments: list[_Moments]) -> Iterator[None]:
+    """Make layers leave the statistics of each batch in their buffers, whose content is lost."""
+    layers = [moment.layer for moment in moments]
+    momenta = [layer.momentum for layer in layers]
+    handles = [layer.register_forward_pre_hook(moment.before) for layer, moment in zip(layers, moments, strict=True)]
+    try:
+        for moment in moments:
+            moment.layer.momentum = 1.0
+            for buffer in moment.buffers:
+                torch.nan_to_num_(buffer, posinf=0, neginf=0)  # the next value is 1 * the batch's + 0 * this one
+        yield
+    finally:
+        for layer, momentum, handle in zip(layers, momenta, handles, strict=True):
+            layer.momentum = momentum
+            handle.remove()
+
+
+def _take(moments: list[_Moments]) -> None:
+    """Add the statistics that the layers' buffers hold to the sums, all layers at once."""
+    ready = [moment for moment in moments if moment.samples]
+    if not ready:
+        return
+    sizes = [len(moment.means) for moment in ready]
+    dtype = ready[0].means.dtype
+    mean, var = (torch.cat([moment.buffers[i] for moment in ready]).to(dtype) for i in (0, 1))
+    biased = [1 - 1 / moment.samples for moment in ready]  # the buffers hold the unbiased variance
+    torch._foreach_mul_(torch.split(var, sizes), biased)
+    torch._foreach_add_([moment.means for moment in ready], torch.split(mean, sizes))
+    torch._foreach_add_([moment.seconds for moment in ready], torch.split(var + mean**2, sizes))
+    for moment in ready:
+        moment.samples = 0
 
 
 @torch.no_grad()
 def _write(moments: list[_Moments]) -> None:
     """Average over ranks and give the layers their statistics."""
-    sums = torch.cat([moment.sums for moment in moments])
+    sums = torch.cat([torch.cat([m.means.new_tensor([m.count]), m.means, m.seconds]) for m in moments])
     if comm.get_world_size() > 1:
         dist.all_reduce(sums)
-    for moment, own in zip(moments, torch.split(sums, [m.sums.numel() for m in moments]), strict=True):
-        layer, count = moment.layer, own[0]
-        if count == 0 or layer.running_mean is None or layer.running_var is None:
+    for moment, own in zip(moments, torch.split(sums, [1 + 2 * len(m.means) for m in moments]), strict=True):
+        count = own[0]
+        if count == 0:
             continue  # no batch reached this layer
         mean, second = (own[1:] / count).chunk(2)
-        layer.running_mean.copy_(mean)
-        layer.running_var.copy_((second - mean**2).clamp_(min=0))
+        for buffer, value in zip(moment.buffers, (mean, (second - mean**2).clamp_(min=0)), strict=True):
+            buffer.copy_(value)
 
 
 def _layers(model: torch.nn.Module) -> list[_BatchNorm]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import logging
 import os
 import signal
@@ -10,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable
 from time import monotonic
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -43,13 +44,13 @@ class PreemptionCheckpointer(HookBase):
     ends the training like an exception does: writers are closed, no final checkpoint or evaluation is made.
 
     An evaluation, and any other pass of the model without gradients, is left at its next batch, as if it had not begun;
-    a resume makes up for it (see PeriodicHook), for the one after the last iteration too. A single process leaves it
-    also where it begins a part of its figures, after the last batch. Several ranks leave it together, or finish it
-    where one of them has no batch left (see :class:`Departure`).
+    a resume makes up for it (see PeriodicHook), for the one after the last iteration too. It is also left where it
+    begins a part of its figures, after the last batch (COCO's have one for each class). Several ranks leave it
+    together, or finish it where one of them waits for the others in a collective (see :class:`Departure`).
 
     So the time from the signal to the exit is that of one step, one batch of an evaluation or one part of its figures
-    (COCO's boxes on 5,000 images: seven seconds in all), with several ranks that of all figures or of the two seconds
-    after which they agree; and that of writing the checkpoint.
+    (of COCO's boxes on 5,000 images a tenth of a second, five seconds if they have one class), with several ranks the
+    two seconds after which they agree; and that of writing the checkpoint.
 
     A second SIGINT is not caught. The handlers that were there before come back in ``after_train``. Signals need the
     main thread: elsewhere the time limit alone is watched. For signals before the training begins see
@@ -98,6 +99,7 @@ class PreemptionCheckpointer(HookBase):
         self._process = os.getpid()
         several = comm.get_world_size() > 1
         self._agreement, self._departure = (Agreement(), Departure()) if several else (None, None)
+        self._wait_at_evaluations(self._meet if several else None)
         if several or self._deadline is not None:
             self._ended.clear()
             self._listener = threading.Thread(target=self._listen, name="preemption", daemon=True)
@@ -125,14 +127,15 @@ class PreemptionCheckpointer(HookBase):
 
     def after_train(self) -> None:
         """Save if an evaluation was left; give signals back."""
+        self._ended.set()
+        if self._listener is not None:
+            self._listener.join()  # before the handlers go, one of which it calls
+            self._listener = None
         for number, handler in self._previous.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._previous.clear()
-        self._ended.set()
-        if self._listener is not None:
-            self._listener.join()
-            self._listener = None
         self._leave_model_alone()
+        self._wait_at_evaluations(None)
         if self._agreement is not None:
             self._agreement.close()
             self._agreement = None
@@ -150,6 +153,8 @@ class PreemptionCheckpointer(HookBase):
         if self._reason is None:
             os.write(2, f"\n{name}: saving a checkpoint after this step, then exiting\n".encode())
             self._stop_soon(f"signal {name} was received")
+        else:
+            self._leave_figures()
         if number == signal.SIGINT:
             signal.signal(number, self._previous.pop(number, signal.default_int_handler))
 
@@ -164,6 +169,14 @@ class PreemptionCheckpointer(HookBase):
             if self._reason is not None:
                 if departure is not None:
                     departure.ask()
+                self._wake()
+                return
+
+    def _wake(self) -> None:
+        """Have the handler called, as by a signal, in the main thread, which alone can ask to be told of its calls."""
+        for number in self._signals:
+            if number != signal.SIGINT and signal.getsignal(number) == self._note:
+                _thread.interrupt_main(number)
                 return
 
     def _is_late(self) -> bool:
@@ -172,7 +185,8 @@ class PreemptionCheckpointer(HookBase):
     def _stop_soon(self, reason: str) -> None:
         """Stop at the next step boundary, or at the next batch of an evaluation."""
         self._reason = reason
-        self._leave_figures()
+        if threading.current_thread() is threading.main_thread():
+            self._leave_figures()
         model = getattr(self.trainer, "model", None)
         if not isinstance(model, torch.nn.Module):
             return
@@ -190,10 +204,9 @@ class PreemptionCheckpointer(HookBase):
         self._uncatch.append(lambda: setattr(model, "_compiled_call_impl", compiled))
 
     def _leave_figures(self) -> None:
-        """Have this thread told of calls, to leave an evaluation that has no batch left to leave it at."""
-        alone = self._departure is None and threading.current_thread() is threading.main_thread()
-        if not alone or sys.getprofile() is not None:
-            return  # ranks that have no figures to compute wait for those that have; or somebody profiles
+        """Have the main thread told of calls, to leave an evaluation that has no batch left to leave it at."""
+        if sys.getprofile() is not None:
+            return  # it is already, or somebody profiles
 
         def told(frame: FrameType, event: str, argument: Any) -> None:
             if event == "call" and frame.f_code.co_name in _FIGURES and _within_evaluation(frame):
@@ -217,6 +230,19 @@ class PreemptionCheckpointer(HookBase):
         if self._departure is not None and not self._departure.together():
             self._leave_model_alone()
             return
+        self._exit_evaluation()
+
+    def _wait_at_evaluations(self, wait: Callable[[], None] | None) -> None:
+        for hook in self.trainer._hooks:
+            if isinstance(hook, EvalHook):
+                hook.meet = wait
+
+    def _meet(self) -> None:
+        """Called at the end of an evaluation, where ranks with nothing left to do wait for the others."""
+        if self._departure is not None and self._departure.meet():
+            self._exit_evaluation()
+
+    def _exit_evaluation(self) -> NoReturn:
         self._left_evaluation = True
         raise SystemExit(EXIT_RESUMABLE)
 
@@ -231,7 +257,7 @@ class PreemptionCheckpointer(HookBase):
         comm.synchronize()
         self._saved = True
         logger.warning(
-            "Saved after iteration %d, for %s; exit code %d means: run again to continue",
+            "Saved after iteration %d, because %s; exit code %d means: run again to continue",
             iteration,
             reason,
             EXIT_RESUMABLE,

@@ -43,7 +43,8 @@ class Watchdog(HookBase):
 
     With ``None``, limits are generous and fit what was seen: a step may take 5 minutes, and 20 times as long as the
     slowest one so far; the first one half an hour; one with hooks at work, such as an evaluation, an hour, and 5 times
-    as long as the slowest so far. That is told and nothing else, so that no training is ended that would have gone on.
+    as long as the slowest so far. That is told, once an iteration, and nothing else, so that no training is ended
+    that would have gone on; if it does go on, that is told too.
 
     A process that was stopped as a whole (a suspended machine, SIGSTOP) begins anew to wait, and one at a debugger's
     prompt does not hang, nor do those that wait for it.
@@ -145,6 +146,8 @@ class Watchdog(HookBase):
                 return
             place = self._place()
             if iteration != seen:  # for an interval at most
+                if seen == self._reported:
+                    logger.warning("Rank %d goes on: iteration %d took %.1f s", comm.get_rank(), seen, now - start)
                 self._limits.learn("first" if seen == self._first else "hooks" if at_work else "step", looked - start)
                 seen, start, at_work = iteration, now, False
             at_work = at_work or bool(place.hook)

@@ -18,7 +18,7 @@ __all__ = ["Place", "PlaceFinder", "all_stacks", "batch_at_hand"]
 
 _STEP = ("run_step", "fetch", "forward", "backward", "step")
 _ORDER = ("before_train", "before_step", *_STEP[:4], "after_backward", "step", "after_step", "after_train")
-_COLLECTIVES = "/torch/distributed/"
+_WAITING = ("/torch/distributed/", "/drivetrain/engine/hooks/agreement.py")  # parts of file names
 _MOST_NAMES = 16  # of a batch
 
 
@@ -29,7 +29,8 @@ class Place:
     Attributes:
         phase: the innermost part of the loop (``"fetch"``, ``"after_step"``, ...), or ``"unknown"``.
         hook: the class of the innermost hook at work; ``""`` without one.
-        waits: whether it is within torch.distributed, or in the backward, where gradients wait for other ranks.
+        waits: whether it is within torch.distributed, waits for other ranks in another way, or is in the backward,
+            where gradients wait for them.
     """
 
     phase: str = "unknown"
@@ -81,7 +82,8 @@ class PlaceFinder:
             calls_hook = known in POINTS or frame.f_code is HookList.finish.__code__
             owner = getattr(frame.f_locals.get("call"), "__self__", None) if calls_hook else None
             if phase != "unknown":  # what started this process may lie outside
-                waits = waits or _COLLECTIVES in frame.f_code.co_filename.replace(os.sep, "/")
+                file = frame.f_code.co_filename.replace(os.sep, "/")
+                waits = waits or any(part in file for part in _WAITING)
         return Place(phase, hook, waits or (phase == "backward" and not hook))
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 from drivetrain.data.catalog import MetadataCatalog
 from drivetrain.data.formats.shapes import SHAPE_NAMES
 from drivetrain.data.images import read_image
+from drivetrain.data.transforms import ResizeShortestEdge
 from drivetrain.engine.defaults import DefaultPredictor, DefaultTrainer, get_cfg
 from drivetrain.engine.defaults.video import VideoFrames, VideoWriter
 from drivetrain.errors import CheckpointError, DatasetError, ModelError, UserInputError
@@ -126,6 +127,14 @@ def test_only_images_of_one_size_share_a_batch(untrained: Any) -> None:
     predictor([*noise(5, (64, 80)), *noise(2, (128, 160)), *noise(1, (90, 64))], batch_size=2)
     # 128 x 160 becomes 64 x 80 as well.
     assert seen == [[(64, 80)] * 2] * 3 + [[(64, 80)], [(90, 64)]]
+
+
+def test_each_image_is_resized_for_its_own_size_and_by_the_resizing_of_now(untrained: Any) -> None:
+    predictor = untrained()
+    for height, width, expected in ((64, 80, (64, 80)), (80, 64, (80, 64)), (64, 80, (64, 80)), (128, 80, (102, 64))):
+        assert predictor._prepare(noise(1, (height, width))[0])["image"].shape[1:] == expected
+    predictor.aug = ResizeShortestEdge(32)
+    assert predictor._prepare(noise(1, (128, 80))[0])["image"].shape[1:] == (51, 32)
 
 
 def test_a_size_of_zero_leaves_the_image_alone(untrained: Any) -> None:

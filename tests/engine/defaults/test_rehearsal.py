@@ -46,6 +46,18 @@ class Noting(TinyModel):
         return super().forward(batch)
 
 
+class HookedOnce(TinyModel):
+    """Puts a hook on itself in its first call and notes that it has, as models of the transformers library do."""
+
+    hooked = False
+
+    def forward(self, batch: Any) -> Any:
+        if not self.hooked:
+            self.hooked = True
+            self.register_forward_hook(lambda *_: None)
+        return super().forward(batch)
+
+
 def tiny(folder: Path, *overrides: Any, cls: type[DefaultTrainer] = DefaultTrainer, **parts: Any) -> Any:
     cfg = get_cfg()
     cfg.OUTPUT_DIR = str(folder)
@@ -256,3 +268,11 @@ def test_without_an_evaluation_none_is_tried(tmp_path: Path, caplog: Any) -> Non
         rehearse(trainer)
     assert "a step, a checkpoint" in caplog.text
     assert isinstance(trainer.checkpointer, Checkpointer) and not list(tmp_path.glob("*.pth"))
+
+
+def test_hooks_of_the_model_are_put_back_with_what_it_notes_of_them(tmp_path: Path) -> None:
+    trainer = tiny(tmp_path, model=HookedOnce())
+    rehearse(trainer)
+    assert not trainer.model.hooked and not trainer.model._forward_hooks
+    trainer.train()
+    assert trainer.model.hooked and len(trainer.model._forward_hooks) == 1

@@ -136,3 +136,13 @@ def test_finetune_from_something_else(make_cfg: Any, tmp_path: Path) -> None:
     torch.save({"model": {"other": torch.ones(2)}}, tmp_path / "other.pth")
     with pytest.raises(IncompatibleWeightsError, match=r"other\.pth"):
         trainer.finetune(str(tmp_path / "other.pth"))
+
+
+@pytest.mark.parametrize("root", ["model.", "module.model.", "model._orig_mod."])
+def test_finetune_takes_weights_whose_names_begin_with_what_was_around_the_model(make_cfg: Any, root: str) -> None:
+    source, trainer = DefaultTrainer(make_cfg("out", *COSINE)), DefaultTrainer(make_cfg("tuned", *COSINE))
+    wanted = {name: value + 1 for name, value in source.model.state_dict().items()}
+    path = Path(source.cfg.OUTPUT_DIR) / "other.pth"
+    torch.save({"state_dict": {root + name: value for name, value in wanted.items()}}, path)
+    trainer.finetune(str(path))
+    assert all(torch.equal(value, wanted[name]) for name, value in trainer.model.state_dict().items())

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from drivetrain.config import CfgNode
 from drivetrain.data.catalog import DatasetCatalog, MetadataCatalog
+from drivetrain.data.formats.label_maps import write_label_map
 from drivetrain.engine.defaults.config import get_cfg
-from drivetrain.engine.defaults.targets import check_targets, with_targets
+from drivetrain.engine.defaults.targets import check_targets, check_test_sets, with_targets
 from drivetrain.errors import ConfigError, DatasetError
 from drivetrain.structures import BoxMode
 
@@ -34,12 +37,12 @@ def forget() -> Iterator[None]:
         MetadataCatalog.remove(NAME)
 
 
-def config(model: str, *annotations: dict[str, Any], **keys: Any) -> CfgNode:
+def config(model: str, *annotations: dict[str, Any], names: tuple[str, ...] = ("thing",), **keys: Any) -> CfgNode:
     record = {"file_name": "a.jpg", "image_id": 1, "height": 20, "width": 20, **keys}
     if annotations:
         record["annotations"] = list(annotations)
     DatasetCatalog.register(NAME, lambda: [record])
-    MetadataCatalog.get(NAME).set(thing_classes=["thing"], keypoint_names=["left", "right"])
+    MetadataCatalog.get(NAME).set(thing_classes=list(names), keypoint_names=["left", "right"])
     cfg = get_cfg()
     cfg.MODEL.NAME, cfg.DATASETS.TRAIN = model, (NAME,)
     return cfg
@@ -103,3 +106,65 @@ def test_each_keypoint_needs_a_tolerance() -> None:
     cfg.DATASETS.TEST = (NAME,)
     with pytest.raises(ConfigError, match=r"KEYPOINT_OKS_SIGMAS has 0 numbers, and objects have 2 keypoints"):
         check_targets(with_targets(cfg))
+
+
+@pytest.mark.parametrize(("highest", "ignored", "fine"), [(3, 255, True), (4, 255, False), (4, 4, True)])
+def test_labels_without_names_are_compared_with_the_models_classes(
+    highest: int, ignored: int, fine: bool, tmp_path: Path
+) -> None:
+    labels = np.full((20, 20), highest, dtype=np.uint8)
+    write_label_map(tmp_path / "a.png", labels)
+    cfg = config("lraspp_tiny", sem_seg_file_name=str(tmp_path / "a.png"))
+    cfg.MODEL.NUM_CLASSES, MetadataCatalog.get(NAME).ignore_label = 4, ignored
+    if fine:
+        check_targets(with_targets(cfg))
+        return
+    with pytest.raises(DatasetError, match=r"a.png' has the labels 4, but there are 4 classes"):
+        check_targets(with_targets(cfg))
+
+
+def with_test_set(model: str, classes: int, **metadata: Any) -> CfgNode:
+    """A config for a model that is tested on a dataset of two classes and two keypoints."""
+    cfg = config(model, OBJECT, names=("a", "b"))
+    MetadataCatalog.get(NAME).set(**metadata)
+    cfg.DATASETS.TEST, cfg.MODEL.NUM_CLASSES = (NAME,), classes
+    return with_targets(cfg)
+
+
+@pytest.mark.parametrize(
+    ("model", "evaluator"),
+    [
+        ("fcos_tiny", "coco"),
+        ("fcos_tiny", "pascal_voc"),
+        ("mask_rcnn_tiny", "lvis"),
+        ("classifier_tiny", "classification"),
+        ("lraspp_tiny", "sem_seg"),
+        ("mask2former_panoptic_tiny", "coco_panoptic_seg"),
+        ("fcos_tiny", "ones_own"),
+    ],
+)
+def test_test_sets_that_fit_pass(model: str, evaluator: str) -> None:
+    check_test_sets(with_test_set(model, 2, evaluator_type=evaluator))
+
+
+@pytest.mark.parametrize(
+    ("model", "classes", "evaluator", "message"),
+    [
+        ("fcos_tiny", 2, "classification", r"'fcos_tiny' predicts boxes, but test dataset .* evaluates classes"),
+        ("lraspp_tiny", 2, "coco_panoptic_seg", r"predicts sem_seg, but .* evaluates panoptic"),
+        ("classifier_tiny", 2, "coco", r"predicts classes, but .* evaluates boxes or masks or keypoints"),
+        ("fcos_tiny", 3, "coco", r"MODEL.NUM_CLASSES is 3, but test dataset .* has 2 classes"),
+        ("fcos_tiny", 1, "coco", r"MODEL.NUM_CLASSES is 1, but test dataset .* has 2 classes"),
+    ],
+)
+def test_test_sets_that_do_not_fit(model: str, classes: int, evaluator: str, message: str) -> None:
+    with pytest.raises((DatasetError, ConfigError), match=message):
+        check_test_sets(with_test_set(model, classes, evaluator_type=evaluator))
+
+
+def test_a_test_set_of_other_keypoints() -> None:
+    cfg = with_test_set("keypoint_rcnn_tiny", 2)
+    check_test_sets(cfg)
+    cfg.MODEL.NUM_KEYPOINTS = 17
+    with pytest.raises(DatasetError, match=r"has 2 keypoints, and the model has 17 \(MODEL.NUM_KEYPOINTS\)"):
+        check_test_sets(cfg)

@@ -101,13 +101,22 @@ def test_default_hooks_in_their_order(make_cfg: MakeCfg) -> None:
         hooks.LRScheduler,
         hooks.PeriodicCheckpointer,
         hooks.EvalHook,
+        hooks.Watchdog,
         hooks.PeriodicWriter,
     ]
     assert [type(hook) for hook in seeded(make_cfg())._hooks] == kinds
     every = ("TEST.PRECISE_BN.ENABLED=True", "SOLVER.EMA.ENABLED=True", "SOLVER.BEST_METRIC=bbox/AP")
     kinds[2:2] = [hooks.EMA, hooks.PreciseBN]
-    kinds.insert(-1, hooks.BestCheckpointer)
+    kinds.insert(-2, hooks.BestCheckpointer)
     assert [type(hook) for hook in seeded(make_cfg("out", *every))._hooks] == kinds
+
+
+@pytest.mark.parametrize(("value", "expected"), [("auto", (True, False)), ("120", (False, True)), ("0", None)])
+def test_the_watchdog_only_tells_unless_a_time_is_given(make_cfg: MakeCfg, value: str, expected: Any) -> None:
+    found = [hook for hook in seeded(make_cfg("out", f"WATCHDOG={value}"))._hooks if isinstance(hook, hooks.Watchdog)]
+    assert [(hook._limits.automatic, hook._abort) for hook in found] == ([] if expected is None else [expected])
+    if value == "120":
+        assert found[0]._limits.step == 120
 
 
 def test_attributes_exist_before_hooks_are_built(make_cfg: MakeCfg) -> None:

@@ -119,6 +119,57 @@ def test_both_stay_if_one_comes_late_or_not_at_all(ranks_are_threads: Any) -> No
     assert ranks_are_threads(late) == [False, False]
 
 
+def meeting(asked: bool, computing: float = 0.3) -> Any:
+    """What rank 0 does that computes figures, with two more parts to go, and what the others do that wait for it."""
+
+    def work(rank: int) -> str:
+        departure = Departure(patience=30)
+        for number in range(2):
+            if rank == 0:
+                for _ in range(2):
+                    time.sleep(computing)
+                    if departure.asked and departure.together():
+                        return f"left {number}"
+            elif asked and number == 1:
+                departure.ask()
+            if departure.meet():
+                return f"left {number}"
+            barrier.wait(30)  # the collective
+        return "stayed"
+
+    barrier = threading.Barrier(2)
+    return work
+
+
+def test_ranks_that_wait_for_the_figures_of_another_leave_with_it(ranks_are_threads: Any) -> None:
+    assert ranks_are_threads(meeting(asked=True)) == ["left 1"] * 2
+    assert ranks_are_threads(meeting(asked=False, computing=0.01)) == ["stayed"] * 2
+
+
+def test_who_has_finished_its_figures_does_not_leave_and_nor_do_the_others(ranks_are_threads: Any) -> None:
+    """Rank 1 was ready to leave; later, when rank 0 is in no such place, that must not count any more."""
+
+    def work(rank: int) -> tuple[bool, bool]:
+        departure = Departure(patience=0.2)
+        if rank == 1:
+            departure.ask()
+        while rank == 0 and departure._store.add("ready", 0) < 1:
+            time.sleep(0.01)
+        met = departure.meet()
+        barrier.wait(30)
+        return met, departure.together() if rank == 0 else False
+
+    barrier = threading.Barrier(2)
+    assert ranks_are_threads(work) == [(False, False), (False, False)]
+
+
+def test_a_rank_that_does_not_come_to_the_end_is_left_to_the_collective(
+    ranks_are_threads: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LONGEST_MEETING", 0.1)
+    assert ranks_are_threads(lambda rank: rank == 1 or Departure().meet()) == [False, True]
+
+
 def test_the_others_hear_of_it(ranks_are_threads: Any) -> None:
     def work(rank: int) -> bool:
         departure = Departure()

@@ -177,6 +177,36 @@ def test_a_resume_with_nothing_left_writes_a_missing_final_checkpoint(tmp_path: 
     assert (tmp_path / "model_final.pth").stat().st_mtime_ns == modified
 
 
+def test_a_resume_with_nothing_left_replaces_the_final_checkpoint_of_a_shorter_training(tmp_path: Path) -> None:
+    """A finished training was extended, and killed between its last periodic save and the final one."""
+
+    class Killed(BaseException):
+        pass
+
+    def kill(name: str, **_: Any) -> None:
+        raise Killed(name)
+
+    trainer, _ = trainer_with(tmp_path, period=3)
+    trainer.train(0, 3)
+    extended, hook = trainer_with(tmp_path, period=3)
+    hook.checkpointer.resume_or_load("")
+    hook.save = kill  # type: ignore[method-assign]
+    with pytest.raises(Killed, match="model_final"):
+        extended.train(3, 6)
+    assert (iteration(tmp_path, "model_0000005"), iteration(tmp_path, "model_final")) == ((5, 5), (2, 2))
+    resumed, hook = trainer_with(tmp_path, period=3)
+    assert hook.checkpointer.resume_or_load("")["iteration"] == 5
+    resumed.train(6, 6)
+    assert iteration(tmp_path, "model_final") == (5, 5)
+    last, final = (
+        torch.load(tmp_path / f"{n}.pth", weights_only=True)["model"] for n in ("model_0000005", "model_final")
+    )
+    compare(last, final, "model")
+    modified = (tmp_path / "model_final.pth").stat().st_mtime_ns
+    resumed.train(6, 6)
+    assert (tmp_path / "model_final.pth").stat().st_mtime_ns == modified
+
+
 def test_no_checkpoint_of_an_untrained_model(tmp_path: Path) -> None:
     trainer, _ = trainer_with(tmp_path, period=1)
     trainer.train(0, 0)

@@ -75,6 +75,119 @@ def test_large_means_do_not_swallow_the_variance() -> None:
     assert float(model.running_var) == pytest.approx(0.0625, rel=1e-6)
 
 
+class OwnForward(nn.BatchNorm2d):
+    """Leaves in its buffers what is not the statistics of its input, as layers that synchronise ranks do."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = nn.functional.batch_norm(x, None, None, self.weight, self.bias, training=True)
+        self.running_mean.mul_(1 - self.momentum).add_(x.mean() * self.momentum)
+        return out
+
+
+class Frozen(nn.BatchNorm2d):
+    """Goes by its buffers though it is in training mode."""
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        self.training = False
+        out = super().__call__(x)
+        self.training = True
+        return out
+
+
+class Borrowing(nn.BatchNorm2d):
+    """Uses other buffers for a call, as ``torch.func.functional_call`` does."""
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        own = self.running_mean, self.running_var
+        self.running_mean, self.running_var = (buffer.clone() for buffer in own)
+        out = super().__call__(x)
+        self.running_mean, self.running_var = own
+        return out
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.BatchNorm2d(3, momentum=None),
+        nn.BatchNorm2d(3, momentum=0.0),
+        nn.BatchNorm2d(3).double(),
+        nn.BatchNorm2d(3).bfloat16(),
+        OwnForward(3),
+        Frozen(3),
+        Borrowing(3),
+    ],
+    ids=lambda layer: f"{type(layer).__name__}-{layer.momentum}-{layer.running_mean.dtype}",
+)
+def test_kinds_of_layers(layer: nn.BatchNorm2d) -> None:
+    dtype, momentum = layer.running_mean.dtype, layer.momentum
+    data = [x.to(dtype) for x in batches([6, 2])]
+    PreciseBN(1, layer, data, num_iter=2).update_stats()
+    means = torch.stack([x.double().mean(dim=(0, 2, 3)) for x in data])
+    seconds = torch.stack([x.double().square().mean(dim=(0, 2, 3)) for x in data])
+    tolerance = {"rtol": 4e-3 if dtype == torch.bfloat16 else 5e-6, "atol": 0}
+    torch.testing.assert_close(layer.running_mean.double(), means.mean(0), **tolerance)
+    torch.testing.assert_close(layer.running_var.double(), seconds.mean(0) - means.mean(0) ** 2, **tolerance)
+    assert layer.momentum == momentum and int(layer.num_batches_tracked) == 0
+
+
+def test_a_layer_that_is_called_several_times_takes_each_call_for_a_batch() -> None:
+    """As the heads of detectors are, on each level of a pyramid; the calls may be of different size."""
+
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.last = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+
+        def forward(self, x: torch.Tensor) -> None:
+            for stride in (1, 2, 4):
+                self.norm(x[:, :, ::stride] + stride)
+            if len(x) > 3:
+                self.last(x)
+
+    model, data = Shared(), batches([4, 2, 6])
+    PreciseBN(1, model, data, num_iter=3).update_stats()
+    each = [x[:, :, ::stride] + stride for x in data for stride in (1, 2, 4)]
+    for layer, inputs in ((model.norm, each), (model.last, [data[0], data[2]])):
+        means = torch.stack([x.double().mean(dim=(0, 2, 3)) for x in inputs])
+        seconds = torch.stack([x.double().square().mean(dim=(0, 2, 3)) for x in inputs])
+        torch.testing.assert_close(layer.running_mean.double(), means.mean(0), rtol=2e-6, atol=0)
+        torch.testing.assert_close(layer.running_var.double(), seconds.mean(0) - means.mean(0) ** 2, rtol=5e-6, atol=0)
+
+
+def test_an_empty_input_is_no_batch() -> None:
+    model, alone, data = nn.BatchNorm2d(3), nn.BatchNorm2d(3), batches([4, 0, 4])
+    PreciseBN(1, model, data, num_iter=3).update_stats()
+    PreciseBN(1, alone, [data[0], data[2]], num_iter=2).update_stats()
+    assert torch.equal(model.running_mean, alone.running_mean)
+    assert torch.equal(model.running_var, alone.running_var)
+
+
+def test_statistics_that_were_not_finite_are_healed_and_new_ones_are_seen() -> None:
+    model, expected, data = nn.BatchNorm2d(3), nn.BatchNorm2d(3), batches([4, 4])
+    model.running_mean[:2] = torch.tensor([float("nan"), float("inf")])
+    model.running_var[1:] = torch.tensor([float("nan"), float("-inf")])
+    for layer in (model, expected):
+        PreciseBN(1, layer, data, num_iter=2).update_stats()
+    assert torch.equal(model.running_mean, expected.running_mean)
+    assert torch.equal(model.running_var, expected.running_var)
+    data[0][0, 1, 0, 0] = float("nan")
+    PreciseBN(1, model, data, num_iter=2).update_stats()
+    for buffer, other in ((model.running_mean, expected.running_mean), (model.running_var, expected.running_var)):
+        assert buffer.isnan().tolist() == [False, True, False]
+        assert torch.equal(buffer[::2], other[::2])
+
+
+def test_a_layer_does_not_compute_its_statistics_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would make an update of a ResNet-50 take 1.67 times as long."""
+    computed: list[int] = []
+    var_mean = torch.var_mean
+    monkeypatch.setattr(torch, "var_mean", lambda *args, **kwargs: computed.append(1) or var_mean(*args, **kwargs))
+    PreciseBN(1, Net(), batches([4, 4]), num_iter=2).update_stats()
+    assert computed == []
+    PreciseBN(1, OwnForward(3), batches([4, 4]), num_iter=2).update_stats()
+    assert computed == [1, 1]
+
+
 def test_when_it_runs_and_that_checkpoints_hold_its_result(tmp_path: Path) -> None:
     trainer = tiny_trainer()
     at: list[int] = []
@@ -191,6 +304,7 @@ def test_an_error_on_the_way_leaves_everything_as_it_was() -> None:
     with pytest.raises(OSError, match="no more"):
         PreciseBN(1, model, failing(), 5).update_stats()
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert model.norm.momentum == 0.3
     assert not model.norm._forward_pre_hooks
 
 

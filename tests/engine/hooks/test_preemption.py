@@ -197,6 +197,29 @@ def test_figures_are_left_where_another_part_of_them_begins(tmp_path: Path) -> N
     assert (saved["iteration"], saved["hooks"]["EvalHook"]) == (1, {"evaluated": None})
 
 
+def test_the_time_limit_ends_figures_too(tmp_path: Path) -> None:
+    """A thread looks at the clock; it is the main one that has to leave."""
+    trainer, _ = build(tmp_path, time_limit=0.3)
+    parts: list[int] = []
+
+    def accumulate(part: int) -> None:
+        parts.append(part)
+        time.sleep(0.05)
+
+    @torch.no_grad()
+    def evaluate() -> dict[str, float]:
+        for part in range(400):
+            accumulate(part)
+        return {"m": 1.0}
+
+    trainer._hooks.insert(0, EvalHook(1, evaluate))
+    assert exit_code(trainer, 0, 6) == 75
+    assert 0 < len(parts) < 400 and sys.getprofile() is None
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    saved = torch.load(tmp_path / "model_preempted.pth", weights_only=True)["trainer"]
+    assert (saved["iteration"], saved["hooks"]["EvalHook"]) == (0, {"evaluated": None})
+
+
 def test_functions_of_such_names_in_a_step_are_left_alone(tmp_path: Path) -> None:
     figures = Figures()
     trainer, _ = build(tmp_path)

@@ -182,6 +182,45 @@ def a_signal_on_one_rank_ends_both(rank: int, folder: Path) -> None:
     assert saved["iteration"] == finished[-1]
 
 
+@checks("EvalHook", "PreemptionCheckpointer")
+def figures_on_one_rank_are_left_when_the_one_that_waits_is_asked_to(rank: int, folder: Path) -> None:
+    from drivetrain.checkpoint import Checkpointer
+    from drivetrain.engine.hooks import EvalHook, PreemptionCheckpointer
+    from drivetrain.testing import tiny_trainer
+
+    parts: list[int] = []
+
+    def accumulate(part: int) -> None:
+        parts.append(part)
+        time.sleep(0.05)
+
+    @torch.no_grad()
+    def evaluate() -> Any:
+        dist.barrier()  # as predictions are brought together
+        for part in range(1000 if rank == 0 else 0):
+            accumulate(part)
+        if rank == 1:
+            threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        return {"m": 1.0} if rank == 0 else None
+
+    trainer = tiny_trainer()
+    checkpointer = Checkpointer(trainer.model, str(folder), trainer=trainer)
+    hook = EvalHook(2, evaluate)
+    trainer.register_hooks([hook, PreemptionCheckpointer(checkpointer)])
+    start = time.monotonic()
+    try:
+        trainer.train(0, 6)
+    except SystemExit as ended:
+        assert ended.code == 75
+    else:
+        raise AssertionError("it went on")
+    assert trainer.iter == 1 and hook.meet is None and len(parts) < 1000, (trainer.iter, len(parts))
+    assert time.monotonic() - start < 30
+    if rank == 0:
+        saved = torch.load(folder / "model_preempted.pth", weights_only=True)["trainer"]
+        assert parts and (saved["iteration"], saved["hooks"]["EvalHook"]) == (1, {"evaluated": None})
+
+
 @checks()
 def all_hooks_together_change_nothing(rank: int, folder: Path) -> None:
     from drivetrain.checkpoint import Checkpointer
@@ -381,7 +420,7 @@ def a_hang_is_told_by_the_rank_that_hangs_and_the_one_that_waits(rank: int, fold
     folder.mkdir(exist_ok=True)
     model = nn.parallel.DistributedDataParallel(TinyModel(), broadcast_buffers=False)
     trainer = Hangs(model, tiny_loader(seed=rank), torch.optim.SGD(model.parameters(), 0.1))
-    trainer.register_hooks([Watchdog(0.3, first_timeout=300, hooks_timeout=300)])
+    trainer.register_hooks([Watchdog(0.3, first_timeout=300, hooks_timeout=300, folder=folder)])
     with Records("drivetrain.engine.hooks.watchdog", note=folder / f"told{rank}") as reports:
         trainer.train(0, 4)
     told = [line for line in reports.messages if line.startswith(f"Rank {rank} hangs: iteration 2 ")]

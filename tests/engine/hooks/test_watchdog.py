@@ -166,12 +166,17 @@ def stay(seconds: float, iteration: int, hook: str = "") -> list[tuple[float, in
     return [(5.0, iteration, hook)] * int(seconds / 5)
 
 
-def test_automatic_limits_are_generous_and_tell_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_automatic_limits_are_generous_and_tell_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     (report,) = told(monkeypatch, [*stay(20, 0), *stay(10, 1), *stay(1000, 7)])
     assert report == (
         "Rank 0 seems to hang, and goes on waiting (WATCHDOG with a number of seconds would end it): iteration 7 has "
         "taken 300.0 s (more than 300 s), in forward\n"
     )
+    assert "Rank 0 goes on" not in caplog.text
+    assert len(told(monkeypatch, [*stay(10, 0), *stay(600, 1), *stay(20, 2)])) == 1
+    assert [r.getMessage() for r in caplog.records] == ["Rank 0 goes on: iteration 1 took 600.0 s"]
     assert told(monkeypatch, [*stay(1790, 0), *stay(100, 1)]) == []  # kernels are chosen, models compiled
     assert len(told(monkeypatch, stay(1810, 0))) == 1
     assert told(monkeypatch, [*stay(10, 0), *stay(3500, 1, "EvalHook"), *stay(5, 2)]) == []

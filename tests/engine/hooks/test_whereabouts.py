@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from drivetrain.engine.hooks import CallbackHook
+from drivetrain.engine.hooks import CallbackHook, agreement
 from drivetrain.engine.hooks.schedule import PeriodicHook
 from drivetrain.engine.hooks.whereabouts import Place, PlaceFinder, all_stacks, batch_at_hand
 from drivetrain.engine.train_loop import TrainerBase
@@ -103,6 +103,29 @@ def test_waiting_for_other_ranks(tmp_path: Any, monkeypatch: pytest.MonkeyPatch)
         dist.destroy_process_group()
     assert seen == [True, False]
     assert Place("backward").waits is False
+
+
+def test_waiting_for_the_figures_of_another_rank_is_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, bool]] = []
+
+    class Loop(TrainerBase):
+        def run_step(self) -> None:
+            pass
+
+    def sleep(seconds: float) -> None:
+        place = finder.place(threading.get_ident())
+        seen.append((place.hook, place.waits))
+        departure._store.add("meeting/1", 1)  # the other one comes
+
+    store = dist.HashStore()
+    monkeypatch.setattr(dist.distributed_c10d, "_get_default_store", lambda: store)
+    monkeypatch.setattr(agreement.comm, "get_world_size", lambda: 2)
+    monkeypatch.setattr(agreement, "sleep", sleep)
+    departure, trainer = agreement.Departure(), Loop()
+    trainer.register_hooks([CallbackHook(after_step=lambda _: departure.meet())])
+    finder = PlaceFinder(trainer)
+    trainer.train(0, 1)
+    assert seen == [("CallbackHook", True)]
 
 
 def test_the_innermost_batch_is_named_without_control_characters() -> None:

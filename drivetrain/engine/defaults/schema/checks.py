@@ -7,7 +7,7 @@ from typing import Any
 
 from drivetrain.modeling.entry import TARGETS
 
-__all__ = ["below_one", "increasing", "positive", "targets"]
+__all__ = ["below_one", "increasing", "positive", "seconds_or_auto", "targets"]
 
 
 def positive(value: Any) -> None:
@@ -35,3 +35,9 @@ def targets(value: tuple[str, ...]) -> None:
     unknown = [name for name in value if name not in TARGETS]
     if unknown:
         raise ValueError(f"must be of {', '.join(TARGETS)}, received {value!r}")
+
+
+def seconds_or_auto(value: float | str) -> None:
+    """Check a time that may be left to the program."""
+    if value != "auto" and (isinstance(value, str) or not value >= 0):
+        raise ValueError(f'must be seconds, 0 for off, or "auto", received {value!r}')

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from drivetrain.config import option, section
 from drivetrain.solver.length import check_length
 
+from .checks import seconds_or_auto
 from .data import DataLoader, Datasets, Input
 from .model import Model
 from .solver import Solver
@@ -57,8 +58,11 @@ class Root:
     REHEARSE: bool = option(
         True, "Before the first iteration, try a step, an evaluation batch, a checkpoint and the writers; undo it all."
     )
-    WATCHDOG: float = option(
-        0.0, "Seconds that a step may take before the run tells where every rank is, and ends; 0 is off.", min=0
+    WATCHDOG: float | str = option(
+        "auto",
+        "Seconds that a step may take before the run tells where every rank is, and ends; 0 is off. "
+        '"auto" tells it after minutes that fit the steps so far, and ends nothing.',
+        check=seconds_or_auto,
     )
     VIS_PERIOD: int = option(0, "Draw training samples every so many iterations; 0 never.", min=0)
     MODEL: Model = section(Model)

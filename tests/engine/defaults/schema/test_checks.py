@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 
-from drivetrain.engine.defaults.schema.checks import below_one, increasing, positive, targets
+from drivetrain.engine.defaults.schema.checks import (
+    below_one,
+    increasing,
+    positive,
+    seconds_or_auto,
+    targets,
+)
 
 
 @pytest.mark.parametrize(
@@ -16,6 +22,7 @@ from drivetrain.engine.defaults.schema.checks import below_one, increasing, posi
         (positive, [1, 0.1, (1, 2), [0.5]], [0, -1, (1, 0), [2, -0.1]]),
         (increasing, [(), (1,), (1, 2, 5)], [(2, 1), (3, 3), (1, 5, 4)]),
         (targets, [(), ("boxes", "masks")], [("box",), ("boxes", "")]),
+        (seconds_or_auto, [0, 0.5, 600, "auto"], [-1, float("nan"), "", "10 minutes"]),
         (below_one, [0, 0.999, (0.9, 0.5)], [1, -0.1, (0.9, 1.0), 2]),
     ],
 )

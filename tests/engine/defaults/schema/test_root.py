@@ -96,6 +96,8 @@ def test_the_defaults_are_valid_and_every_key_is_explained() -> None:
     ("key", "value", "text"),
     [
         ("TEST.EVAL_PERIOD", -5, "must be iterations"),
+        ("WATCHDOG", -1, 'must be seconds, 0 for off, or "auto", received -1'),
+        ("WATCHDOG", "on", "must be seconds, 0 for off, or \"auto\", received 'on'"),
         ("VERSION", 1, "VERSION must be one of 2, received 1"),
     ],
 )
@@ -114,6 +116,9 @@ def test_values_that_cannot_be_are_refused(key: str, value: Any, text: str) -> N
         ("SOLVER.BASE_LR", "1e-4", 1e-4),
         ("SOLVER.STEPS", "(60000, 80000)", (60000, 80000)),
         ("SOLVER.STEPS", "[]", ()),
+        ("WATCHDOG", "600", 600.0),
+        ("WATCHDOG", "0", 0.0),
+        ("WATCHDOG", "auto", "auto"),
         ("SOLVER.WEIGHT_DECAY_BIAS", "None", None),
         ("SOLVER.CLIP_GRADIENTS.NORM_TYPE", "inf", float("inf")),
         ("DATASETS.TRAIN", "blood_train", ("blood_train",)),
