@@ -2,7 +2,8 @@
 
 - Preparation: from an array of 640x480 in BGR order to what the model takes, 320 pixels at the shorter edge. The whole
   call of the predictor is measured, around a model that returns at once; beside it the same work as detectron2's
-  predictor does it (Pillow's resize of the array, a float32 tensor) and as torchvision's transforms do it.
+  predictor does it (Pillow's resize of the array, a float32 tensor) and as torchvision's transforms do it, and the
+  resize alone.
 - Batches: eight images of one size through a detector, one by one and in one batch, by the predictor and by the model
   alone with images that were prepared before.
 - Memory: many images through an iterator, around a model that returns at once.
@@ -52,11 +53,16 @@ def like_detectron2(image: np.ndarray[Any, Any], rgb: bool) -> dict[str, Any]:
     return {"image": torch.as_tensor(resized.astype("float32").transpose(2, 0, 1)), "height": height, "width": width}
 
 
+def resize_alone(image: np.ndarray[Any, Any]) -> torch.Tensor:
+    """The part of it that no way can do without, as a view (3, H, W) whose channels lie side by side."""
+    resized: torch.Tensor = v2.functional.resize_image(torch.from_numpy(image).permute(2, 0, 1), [320, 427])
+    return resized
+
+
 def like_torchvision(image: np.ndarray[Any, Any], rgb: bool) -> dict[str, Any]:
     """The same by torchvision's transforms, of which the image stays uint8."""
     height, width = image.shape[:2]
-    tensor = torch.from_numpy(image).permute(2, 0, 1)
-    resized = v2.functional.resize_image(tensor, [320, 427], antialias=True)
+    resized = resize_alone(image)
     return {"image": (resized.flip(0) if rgb else resized).contiguous(), "height": height, "width": width}
 
 
@@ -72,6 +78,7 @@ def preparation(rounds: int) -> tuple[Table, float]:
             "detectron2's way": partial(like_detectron2, image, order == "RGB"),
             "torchvision v2, uint8": partial(like_torchvision, image, order == "RGB"),
             "DefaultPredictor": partial(predictor, image),
+            "its resize alone": partial(resize_alone, image),
         }
         times = interleave({name: partial(clock, work, 50) for name, work in ways.items()}, rounds)
         for name, values in times.items():

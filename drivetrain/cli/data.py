@@ -1,4 +1,4 @@
-"""``drivetrain data``: look into datasets, convert them, and cut them into splits."""
+"""``drivetrain data``: look into datasets, convert them, cut them into splits, and draw some to begin with."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from drivetrain.engine.defaults.arguments import Parser
 from drivetrain.errors import ConfigError, DatasetError, OutputError
 
+from .data_shapes import add_shapes, draw_shapes
 from .options import help_formatter
 from .terminal import printable
 
@@ -59,27 +60,37 @@ examples:
   Images that have the same text before the first '_' in their names stay together:
     drivetrain data split frames.json --fractions train=0.9 val=0.1 --group-by '^[^_]+' --output splits
 """
+_SHAPES = """\
+examples:
+  Everything that recipes/shapes_*.yaml learn from, in half a minute, and a training that takes some minutes:
+    drivetrain data shapes shapes
+    drivetrain train --config-file recipes/shapes_ssd.yaml --output output/shapes_ssd
+
+  A few images for semantic segmentation:
+    drivetrain data shapes few_shapes --task segmentation --train 20 --val 5
+"""
 
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     result = Parser(
         prog="drivetrain data",
-        description="Look into datasets, convert them to other formats, and cut them into splits.",
+        description="Look into datasets, convert them to other formats, cut them into splits, and draw small ones.",
         epilog=_EPILOG,
         formatter_class=help_formatter(),
     )
-    actions = result.add_subparsers(dest="action", required=True, metavar="inspect | convert | split")
+    actions = result.add_subparsers(dest="action", required=True, metavar="inspect | convert | split | shapes")
     _add_inspect(_action(actions, "inspect", "count what is in a dataset, list its defects, draw samples", _INSPECT))
     _add_convert(_action(actions, "convert", "write a dataset in another format", _CONVERT))
     _add_split(_action(actions, "split", "cut a dataset into training, validation and test images", _SPLIT))
+    add_shapes(_action(actions, "shapes", "draw small datasets of shapes, for every task", _SHAPES))
     return result
 
 
 def run(argv: Sequence[str]) -> int:
     """Run the command."""
     args = parser().parse_args(argv)
-    actions = {"inspect": _inspect, "convert": _convert, "split": _split}
+    actions = {"inspect": _inspect, "convert": _convert, "split": _split, "shapes": draw_shapes}
     return actions[args.action](args)
 
 

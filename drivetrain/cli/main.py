@@ -24,7 +24,7 @@ COMMANDS = {
     "replay": "make the step again whose loss was not finite",
     "runs": "list the checkpoints of a training",
     "migrate": "rewrite code from detectron2's imports to drivetrain's",
-    "data": "look into datasets, convert them, cut them into splits",
+    "data": "look into datasets, convert them, cut them into splits, draw small ones",
     "weights": "convert weights of detectron2",
     "demo": "make a small dataset, train on it, evaluate, and show the result (some minutes)",
     "config": "show the config keys, or a config in full",

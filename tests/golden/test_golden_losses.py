@@ -3,30 +3,24 @@
 A change of data order, augmentation, model, loss, optimizer or schedule shows here, whether it was meant or not. When
 it was, ``GOLDEN=update python -m pytest tests/golden`` writes the new values, and the commit says why they changed.
 
-Other processors round otherwise, and steps amplify it. Where the losses of a model jump, for which boxes its second
-stage learns from hangs on the last bit of a score, its first steps are compared closely and the others loosely: random
-factors of 1 + 1e-6 on all weights change Faster R-CNN's losses by at most 0.4 % in five steps, and by 24 % in twenty.
-In SSDLite it is batch norm over few samples that does so: it is frozen in the backbone.
+Random factors of 1 + 1e-6 on all weights change Faster R-CNN's losses by at most 0.4 % in five steps, and by 24 % in
+twenty. In SSDLite it is batch norm over few samples that amplifies what is rounded: it is frozen in the backbone.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from drivetrain.data.catalog import DatasetCatalog, MetadataCatalog
 from drivetrain.data.formats.synthetic import SyntheticDataset, make_synthetic
-from drivetrain.engine.defaults import DefaultTrainer, get_cfg
+from drivetrain.engine.defaults import get_cfg
 from drivetrain.engine.defaults.quickstart import quickstart
-from drivetrain.runtime.seeding import seed_all_rng
+
+from .steps import STEPS, Losses, assert_comparison_can_fail, compare, first_losses, updating
 
 STORED = Path(__file__).with_name("losses.json")
-STEPS = 20
-CLOSE, LOOSE = 2e-3, 0.4  # relative; a changed step is far beyond the first
 # The models, with what is changed in the config, and how many steps are compared closely.
 MODELS: dict[str, tuple[tuple[str, ...], int]] = {
     "fcos_tiny": ((), STEPS),
@@ -41,8 +35,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> SyntheticDataset:
     return make_synthetic(tmp_path_factory.mktemp("golden"), train=32, val=2, size=(96, 128), seed=7)
 
 
-def losses(model: str, data: SyntheticDataset, folder: Path) -> list[dict[str, float]]:
-    """Of each of the first steps, rounded to what is compared."""
+def losses(model: str, data: SyntheticDataset, folder: Path) -> Losses:
+    """Of each of the first steps."""
     cfg = get_cfg()
     quickstart(cfg, model, STEPS)
     cfg.OUTPUT_DIR = str(folder)
@@ -62,33 +56,14 @@ def losses(model: str, data: SyntheticDataset, folder: Path) -> list[dict[str, f
             *MODELS[model][0],
         ]
     )
-    seed_all_rng(7)
-    trainer = DefaultTrainer(cfg, writers=[])
-    trainer._hooks = [hook for hook in trainer._hooks if type(hook).__name__ == "LRScheduler"]
-    trainer.train()
-    histories = {name: h.values() for name, h in trainer.storage.histories().items() if name.startswith("loss_")}
-    return [{name: round(values[step][0], 6) for name, values in sorted(histories.items())} for step in range(STEPS)]
-
-
-@pytest.fixture(autouse=True)
-def forget() -> Any:
-    yield
-    DatasetCatalog.clear()
-    MetadataCatalog.clear()
-
-
-def compare(found: list[dict[str, float]], stored: list[dict[str, float]], close: int) -> None:
-    """Fails where losses differ; ``close`` is the number of steps compared closely."""
-    for step, (now, then) in enumerate(zip(found, stored, strict=True)):
-        tolerance = CLOSE if step < close else LOOSE
-        assert now == pytest.approx(then, rel=tolerance, abs=1e-5), f"step {step}"
+    return first_losses(cfg)
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_losses_are_the_stored_ones(model: str, data: SyntheticDataset, tmp_path: Path) -> None:
     found = losses(model, data, tmp_path / "out")
     stored = json.loads(STORED.read_text()) if STORED.exists() else {}
-    if os.environ.get("GOLDEN") == "update":
+    if updating():
         STORED.write_text(json.dumps({**stored, model: found}, indent=1, sort_keys=True) + "\n")
         pytest.skip("the stored values were replaced")
     compare(found, stored[model], MODELS[model][1])
@@ -97,12 +72,4 @@ def test_losses_are_the_stored_ones(model: str, data: SyntheticDataset, tmp_path
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_comparison_can_fail(model: str) -> None:
-    stored = json.loads(STORED.read_text())[model]
-    close = MODELS[model][1]
-    name = next(iter(stored[0]))
-    for step, factor in [(0, 1.01), (close - 1, 1.01), (STEPS - 1, 2.0)]:
-        changed = [dict(values) for values in stored]
-        changed[step][name] *= factor
-        with pytest.raises(AssertionError, match=f"step {step}"):
-            compare(changed, stored, close)
-    compare(stored, stored, close)
+    assert_comparison_can_fail(json.loads(STORED.read_text())[model], MODELS[model][1])

@@ -1,7 +1,8 @@
 """The dataset formats that a configuration can name, with the keys that each has.
 
 An entry of ``DATASETS.REGISTER`` is ``name: {format: FORMAT, KEY: VALUE, ...}``. This table says which keys there are,
-and how the dataset is registered.
+and how the dataset is registered. In any format, ``made_by`` is the command that makes the files, told when they are
+missing.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def read_entry(place: str, entry: Any) -> tuple[KnownFormat, dict[str, Any]]:
         hint = did_you_mean(str(name), FORMATS)
         raise DatasetError(f"{place} has the unknown format {name!r}{hint} (known: {', '.join(FORMATS)})")
     known = FORMATS[name.lower()]
-    keys = (*known.files, *known.options)
+    keys = (*known.files, *known.options, "made_by")
     for key in values:
         if key not in keys:
             hint = did_you_mean(key, keys)
@@ -117,6 +118,7 @@ _READ: Mapping[str, Callable[[str, Any], Any]] = {
     "classes": _classes,
     "image_ext": _text,
     "label_ext": _text,
+    "made_by": _text,
 }
 """Keys that are not paths, and how their values are read."""
 

@@ -83,7 +83,10 @@ def test_values_are_read_with_defaults(tmp_path: Path) -> None:
         ("a.json", r"x must be like \{format: coco, json: FILE, images: FOLDER\}, not 'a\.json'"),
         ({"format": "yollo"}, r"x has the unknown format 'yollo'; did you mean 'yolo'\? \(known: coco, coco_panoptic"),
         ({"format": 5}, "x has the unknown format 5"),
-        ({"json": "a", "image": "b"}, r"unknown key 'image'; did you mean 'images'\? \(known: format, json, images\)"),
+        (
+            {"json": "a", "image": "b"},
+            r"unknown key 'image'; did you mean 'images'\? \(known: format, json, images, made_by\)",
+        ),
         ({"json": "a"}, r"x\.images is missing; give the path of the folder of images"),
         ({"json": 5, "images": "b"}, r"x\.json is 5; give the path of the annotation file"),
         ({"format": "yolo", "yaml": "a", "split": 5}, r"x\.split is 5; give a text"),

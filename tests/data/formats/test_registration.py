@@ -7,6 +7,7 @@ import pytest
 
 from drivetrain.data.catalog import DatasetCatalog, MetadataCatalog
 from drivetrain.data.formats.registration import register_from_config
+from drivetrain.data.formats.synthetic import make_synthetic
 from drivetrain.errors import DatasetError
 
 NAMES = ("reg_a", "reg_b")
@@ -83,3 +84,17 @@ def test_a_wrong_entry_is_named_and_nothing_is_registered(entry: object, why: st
 def test_something_that_is_no_mapping() -> None:
     with pytest.raises(DatasetError, match="must map dataset names"):
         register_from_config(["a.json"])
+
+
+def test_the_command_that_makes_missing_files_is_named(tmp_path: Path) -> None:
+    data = make_synthetic(tmp_path / "shapes", train=2, val=1, size=(32, 32))
+    entry = {"json": data.train_json, "images": data.train_images, "made_by": "make shapes"}
+    register_from_config({"reg_a": entry})
+    assert len(DatasetCatalog.get("reg_a")) == len(DatasetCatalog.store("reg_a")) == 2
+    assert not isinstance(DatasetCatalog.store("reg_a"), list)  # still what makes each record when it is taken out
+    Path(data.train_json).unlink()
+    for load in (DatasetCatalog.get, DatasetCatalog.store):
+        with pytest.raises(DatasetError, match=r"instances_train\.json' does not exist; make it with: make shapes"):
+            load("reg_a")
+    with pytest.raises(DatasetError, match=r"reg_b\.made_by is 3; give a text"):
+        register_from_config({"reg_b": {**entry, "made_by": 3}})

@@ -86,7 +86,9 @@ class Datasets:
     TRAIN: tuple[str, ...] = option((), "Names of the datasets to train on.")
     TEST: tuple[str, ...] = option((), "Names of the datasets to evaluate on.")
     REGISTER: dict[str, Any] = option(
-        {}, "Datasets to register before use: name -> {format: coco, json: path, images: folder}."
+        {},
+        "Datasets to register before use: name -> {format: coco, json: path, images: folder}; made_by is the command "
+        "that makes the files.",
     )
 
 
