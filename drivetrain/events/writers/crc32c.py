@@ -13,15 +13,15 @@ _ONES = 0xFFFFFFFF
 
 
 def _tables() -> npt.NDArray[np.uint32]:
-    """Row ``n``: what each byte adds to a checksum when ``n`` more bytes follow. (A CRC is linear: XOR adds up.)"""
+    """(1024, 256): what each byte at each place of a piece adds to its checksum. (A CRC is linear: XOR adds up.)"""
     rows = np.empty((_PIECE, 256), np.uint32)
     row = np.arange(256, dtype=np.uint32)
     for _ in range(8):
         row = (row >> 1) ^ np.where(row & 1, np.uint32(_POLYNOMIAL), np.uint32(0))
     rows[0] = row
-    for n in range(1, _PIECE):
+    for n in range(1, _PIECE):  # bytes that follow
         rows[n] = (rows[n - 1] >> 8) ^ row[rows[n - 1] & 0xFF]
-    return rows[::-1].copy()  # of the last bytes, as many as there are
+    return np.ascontiguousarray(rows[::-1])
 
 
 _TABLES = _tables()
