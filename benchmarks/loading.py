@@ -139,7 +139,7 @@ def verdict(times: dict[str, list[Times]]) -> str:
     return (
         f"{told}, not reached. The optimizer's state has to leave the mapped file, for a file that is cut short or "
         f"written over would end the training; the memory that it moves to takes {memory:.2f} by itself, and mapping, "
-        f"copying and applying {least:.2f}. The rest keeps what the model held, in case of failure."
+        f"copying and applying {least:.2f}. Beside that, what the model held is kept in case of failure."
     )
 
 
