@@ -17,7 +17,7 @@ def entry(file: str, *roles: str, **kwargs) -> Entry:
     return Entry(file, 10, DIGEST, roles=roles, **kwargs)
 
 
-SETTINGS = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SETTINGS = settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 names = st.sampled_from(["a.pth", "model_0000009.pth", "model_best.pth"])
 entries = st.builds(
     Entry,

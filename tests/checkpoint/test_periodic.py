@@ -23,7 +23,7 @@ class Recorder:
         self.saved.append((name, extra))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(period=st.integers(0, 7), max_iter=st.none() | st.integers(1, 20), start=st.integers(0, 5))
 def test_saves_each_period_and_at_the_end(period, max_iter, start):
     recorder = Recorder()
@@ -73,7 +73,7 @@ def test_retention_spares_roles_and_other_prefixes(training):
     assert run.folder.files() == ["model_0000000.pth", "model_0000001.pth", "model_0000005.pth", "other_0000001.pth"]
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(keep=st.integers(1, 4), count=st.integers(1, 7))
 def test_there_are_never_fewer_than_asked_for(training, keep, count):
     run, _ = training(f"r{keep}_{count}_{os.urandom(4).hex()}")

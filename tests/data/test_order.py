@@ -15,7 +15,7 @@ from drivetrain.data.order import GlobalOrder, check_batch_size, rank_slice
 from drivetrain.errors import ConfigError, DatasetError
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 60), st.integers(1, 70), st.integers(0, 2**40))
 def test_every_sample_once_per_epoch(n: int, batch_size: int, seed: int) -> None:
     order = GlobalOrder(n, batch_size, seed)
@@ -27,7 +27,7 @@ def test_every_sample_once_per_epoch(n: int, batch_size: int, seed: int) -> None
         assert sorted(indices[epoch * n : (epoch + 1) * n].tolist()) == list(range(n))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.integers(0, 3), min_size=1, max_size=80),
     st.integers(1, 9),

@@ -27,7 +27,7 @@ def unpack(packed: PackedBatch) -> Any:
     return BlockReader().unpack(packed)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.sampled_from(DTYPES), st.lists(st.integers(0, 5), max_size=3)), max_size=8))
 def test_tensors_of_any_dtype_and_shape(kinds: list[tuple[torch.dtype, list[int]]]) -> None:
     batch = [(torch.rand(shape) * 100).to(dtype) for dtype, shape in kinds]

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from drivetrain.data.permutation import RandomPermutation
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 5000), st.integers(0, 2**63), st.integers(0, 10**6))
 def test_every_element_comes_exactly_once(n: int, seed: int, epoch: int) -> None:
     taken = RandomPermutation(n, seed, epoch).take(np.arange(n))
     assert (np.sort(taken) == np.arange(n)).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1025, 10**9), st.integers(0, 2**40), st.data())
 def test_random_access_equals_access_in_bulk(n: int, seed: int, data: st.DataObject) -> None:
     order = RandomPermutation(n, seed)

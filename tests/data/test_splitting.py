@@ -17,7 +17,7 @@ from drivetrain.data.splitting import assign, group_names, split_dataset
 from drivetrain.errors import DatasetError, OutputError
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.lists(st.integers(0, 3), min_size=3, max_size=3), min_size=1, max_size=60),
     st.sampled_from([(0.5, 0.5), (0.8, 0.2), (0.7, 0.2, 0.1)]),
@@ -32,7 +32,7 @@ def test_shares_of_images_are_kept(counts: list[list[int]], fractions: tuple[flo
     assert np.array_equal(chosen, assign(table, [str(i) for i in range(len(counts))], fractions, seed))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=60), st.integers(0, 5))
 def test_groups_stay_together(groups: list[int], seed: int) -> None:
     chosen = assign(np.ones((len(groups), 2), dtype=int), [str(g) for g in groups], (0.6, 0.4), seed)

@@ -76,7 +76,7 @@ def toys() -> list[dict[str, Any]]:
 
 
 @given(st.lists(record, max_size=5))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_every_record_comes_back_equal(records: list[dict[str, Any]]) -> None:
     store = RecordStore.from_records(records)
     assert len(store) == len(records)
@@ -84,7 +84,7 @@ def test_every_record_comes_back_equal(records: list[dict[str, Any]]) -> None:
 
 
 @given(st.lists(record, max_size=3))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_every_record_comes_back_from_disk(
     tmp_path_factory: pytest.TempPathFactory, records: list[dict[str, Any]]
 ) -> None:

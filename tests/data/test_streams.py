@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from drivetrain.data.streams import RepeatStream, ShuffledStream
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 50), st.integers(0, 2**40), st.integers(0, 1000))
 def test_each_epoch_has_every_sample_once(n: int, seed: int, epoch: int) -> None:
     stream = ShuffledStream(n, seed)
@@ -26,7 +26,7 @@ def test_epochs_differ_and_unshuffled_ones_do_not() -> None:
     assert ShuffledStream(3, 0, shuffle=False).at(np.arange(7)).tolist() == [0, 1, 2, 0, 1, 2, 0]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(st.floats(0, 4).map(lambda x: round(x, 3)), min_size=1, max_size=20).filter(lambda r: sum(r) > 0.1),
     st.integers(0, 2**40),

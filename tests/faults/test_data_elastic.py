@@ -49,7 +49,7 @@ def check_epochs(stream: list[int], members: list[int]) -> None:
             assert sorted(part) == members, "a sample is skipped"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(sizes, seeds, stretches)
 def test_every_epoch_has_every_sample_once(size: tuple[int, int], seed: int, plan: list[tuple[int, int]]) -> None:
     count, batch_size = size
@@ -59,7 +59,7 @@ def test_every_epoch_has_every_sample_once(size: tuple[int, int], seed: int, pla
     assert stream == elastic_stream(GlobalOrder(count, batch_size, seed), [(1, total)])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(sizes, seeds, stretches, st.data())
 def test_with_aspect_ratio_groups_in_each_group(
     size: tuple[int, int], seed: int, plan: list[tuple[int, int]], data: st.DataObject

@@ -30,7 +30,7 @@ def leave_no_trace():
         yield
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**63 - 1))
 def test_one_seed_gives_the_same_numbers(seed):
     assert seed_all_rng(seed) == seed
@@ -73,7 +73,7 @@ def saved_and_loaded(state):
     return torch.load(buffer, weights_only=True)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 20))
 def test_a_state_goes_through_a_file_and_continues_exactly(steps):
     seed_all_rng(3)

@@ -63,7 +63,7 @@ def test_a_class_has_one_colour_in_every_picture() -> None:
         assert drawn[60, 40].tolist() == list(class_color(index))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(*[st.floats(-1e7, 1e7) | st.just(float("nan"))] * 4), max_size=4))
 def test_any_boxes_can_be_drawn(boxes: list[tuple[float, ...]]) -> None:
     drawn = draw_instances(_blank(), boxes=boxes, classes=[0] * len(boxes), class_names=["名 \x00" + "x" * 99])

@@ -125,7 +125,7 @@ class DefaultTrainer(Starting, Parts, _Constructible):
                 check_test_sets(cfg)
         if model is None:
             model = self.build_model(cfg)
-            if self._keeps("build_model"):
+            if "TRAIN" in needed and self._keeps("build_model"):
                 check_classes(cfg)
         train_loader = self.build_train_loader(cfg) if train_loader is None else train_loader
         cfg = resolve_lengths(cfg, samples_of(train_loader))

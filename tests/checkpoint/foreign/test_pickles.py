@@ -161,7 +161,7 @@ def test_damage_is_told(tmp_path: Path) -> None:
 
 
 @given(st.binary(max_size=60), st.integers(0, 400))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_bytes_give_values_or_a_checkpoint_error(tmp_path: Path, noise: bytes, at: int) -> None:
     whole = pickle.dumps({"w": ARRAYS["f4"], "x": [1, 2.5, "t"]}, 2)
     path = tmp_path / "a.pkl"

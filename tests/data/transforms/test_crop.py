@@ -23,7 +23,7 @@ def test_pixels_boxes_points() -> None:
     assert (crop.apply_bitmask(image[:, :, 0] > 30) == (image[2:5, 3:8, 0] > 30)).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.integers(0, 40), st.integers(0, 30)), min_size=3, max_size=7),
     st.integers(0, 15),

@@ -36,7 +36,7 @@ def average(hook: EMA) -> float:
     return float(hook.average["weight"])
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.floats(-100, 100), min_size=1, max_size=20), st.floats(0, 1))
 def test_the_closed_form(values: list[float], decay: float) -> None:
     trainer, hook = Scalar(values), EMA(decay, warmup=False)
