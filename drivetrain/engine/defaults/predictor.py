@@ -50,6 +50,8 @@ class DefaultPredictor:
         instances = predictor("image.jpg")["instances"]
     """
 
+    _resizing: tuple[Augmentation, tuple[int, int], Transform] | None = None  # the last one drawn, for which image size
+
     def __init__(self, cfg: CfgNode) -> None:
         self.cfg = cfg.clone()
         names: list[str] = []
@@ -67,7 +69,6 @@ class DefaultPredictor:
         if self.input_format not in ("RGB", "BGR"):
             raise UserInputError(f"INPUT.FORMAT={self.input_format!r} cannot be made from an image: use 'RGB' or 'BGR'")
         (self.aug,) = build_augmentation(self.cfg, is_train=False)
-        self._resizing: tuple[Augmentation, tuple[int, int], Transform] | None = None
 
     @classmethod
     def from_checkpoint(cls, path: str | Path, overrides: Iterable[str] = ()) -> DefaultPredictor:
