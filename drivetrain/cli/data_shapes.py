@@ -24,7 +24,7 @@ class _Task(NamedTuple):
         function: what draws it, in `drivetrain.data.formats.synthetic`.
         content: what its images come with.
         look: what 'drivetrain data inspect' is given, below the dataset's folder.
-        recipe: a recipe that learns from it.
+        recipe: a recipe that learns from it, or "".
     """
 
     function: str
@@ -39,9 +39,7 @@ _TASKS = MappingProxyType(
             "make_synthetic", "boxes, masks and keypoints", "instances_train.json", "recipes/shapes_mask_rcnn.yaml"
         ),
         "segmentation": _Task("make_synthetic_segmentation", "label maps", "", "recipes/shapes_lraspp.yaml"),
-        "panoptic": _Task(
-            "make_synthetic_panoptic", "panoptic maps", "panoptic_train.json", "recipes/shapes_mask2former.yaml"
-        ),
+        "panoptic": _Task("make_synthetic_panoptic", "panoptic maps", "panoptic_train.json", ""),
         "classes": _Task("make_synthetic_classification", "a class each", "", "recipes/shapes_classifier.yaml"),
     }
 )
@@ -94,7 +92,7 @@ def draw_shapes(args: argparse.Namespace) -> int:
 def _next_command(folder: str, task: str) -> str:
     """To train where a recipe finds the dataset, else to look at it."""
     recipe = _TASKS[task].recipe
-    if Path(folder) == Path("shapes") and Path(recipe).exists():
+    if recipe and Path(folder) == Path("shapes") and Path(recipe).exists():
         return f"drivetrain train --config-file {recipe} --output output/{Path(recipe).stem}"
     source = str(Path(folder, task, _TASKS[task].look))
     return shlex.join(["drivetrain", "data", "inspect", source, "--output", "sheet.jpg"])

@@ -51,6 +51,11 @@ def test_the_next_command_is_one_that_runs(command: Any, task: str) -> None:
     assert words[:2] == ["data", "inspect"] and command(*words)[0] == 0 and Path("sheet.jpg").exists()
 
 
+def test_the_recipes_it_names_are_there() -> None:
+    named = [Path(task.recipe) for task in _TASKS.values() if task.recipe]
+    assert len(named) == 3 and all((Path(__file__).parents[2] / recipe).is_file() for recipe in named)
+
+
 def test_beside_the_recipes_the_next_command_trains(command: Any) -> None:
     Path("recipes").mkdir()
     Path("recipes/shapes_classifier.yaml").touch()
