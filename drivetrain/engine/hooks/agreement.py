@@ -13,7 +13,7 @@ from drivetrain.runtime import comm
 __all__ = ["Agreement", "Departure"]
 
 _MOST_ITERATIONS = 10_000
-_LONGEST_PAUSE = 0.1  # seconds between two looks at who has come
+_LONGEST_PAUSE = 0.1, 2.0  # seconds between two looks at who has come, for up to 16 ranks and for any number
 _LONGEST_MEETING = 600.0  # seconds, after which it is left to a collective to wait
 
 
@@ -114,15 +114,17 @@ class Departure:
         """
         self._meetings += 1
         place, end, pause, ready = f"meeting/{self._meetings}", monotonic() + _LONGEST_MEETING, 0.001, False
+        world, (few, many) = comm.get_world_size(), _LONGEST_PAUSE
+        longest = min(max(few, few * world / 16), many)  # one process answers them all
         self._store.add(place, 1)
-        while self._store.add(place, 0) < comm.get_world_size() and monotonic() < end:
+        while self._store.add(place, 0) < world and monotonic() < end:
             if not ready and self.asked:
                 self._store.add("ready", 1)
                 ready = True
             if ready and self._verdict() == "leave":
                 return True
             sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            pause = min(2 * pause, longest)
         if ready:
             self._stay()  # the last one to come was not ready, and now this rank is not either
         return ready and self._verdict() == "leave"
