@@ -195,12 +195,12 @@ def test_an_own_train_loader_needs_no_registered_names(make_cfg: MakeCfg) -> Non
         def test(cls, cfg: Any, model: Any, evaluators: Any = None) -> Any:
             return {"mine": {"AP": 7.0}}
 
-    cfg = make_cfg("out", "DATASETS.TRAIN=('coco_2017_train',)", "DATASETS.TEST=('coco_2017_val',)")
+    cfg = make_cfg("out", "DATASETS.TRAIN=('nowhere_train',)", "DATASETS.TEST=('nowhere_val',)")
     cfg.MODEL.NUM_CLASSES = 4
     trainer = seeded(cfg, Trainer)
     assert trainer.train() == {"mine": {"AP": 7.0}}
     assert trainer.storage.latest()["mine/AP"] == (7.0, 1)
-    with pytest.raises(DatasetError, match=r"DATASETS\.TRAIN: dataset 'coco_2017_train' is not registered"):
+    with pytest.raises(DatasetError, match=r"DATASETS\.TRAIN: dataset 'nowhere_train' is not registered"):
         DefaultTrainer(cfg)
 
 
