@@ -143,22 +143,22 @@ def arm(moment: str, folder: Path, rank: int, ranks: int) -> None:
         before(COCOEvaluator, "process", in_evaluation)
     elif moment == "figures" and rank == 0:  # which alone computes them
         before(COCOeval_faster, "evaluate", lambda *_: signal_myself(folder))
-    elif moment == "precise_bn" and sender:
-        layers = torch.nn.BatchNorm2d
+    elif moment == "precise_bn":
         act = hooks.PreciseBN.act
 
-        def acting(self: Any, iteration: int) -> None:
-            forward = layers.forward
-
-            def once(layer: Any, x: Any) -> Any:
+        def in_layer(*_: Any) -> None:
+            if ranks > 1:
+                time.sleep(0.3)  # long enough for the other rank to hear of it
+            if sender:
                 signal_myself(folder)
-                return forward(layer, x)
 
-            layers.forward = once  # type: ignore[method-assign]
+        def acting(self: Any, iteration: int) -> None:
+            layer = next(part for part in self._model.modules() if isinstance(part, torch.nn.BatchNorm2d))
+            handle = layer.register_forward_pre_hook(in_layer)
             try:
                 act(self, iteration)
             finally:
-                layers.forward = forward  # type: ignore[method-assign]
+                handle.remove()
 
         hooks.PreciseBN.act = acting  # type: ignore[method-assign]
     elif moment == "save":
@@ -169,6 +169,8 @@ def arm(moment: str, folder: Path, rank: int, ranks: int) -> None:
                 time.sleep(0.5)
 
         before(FileLayer, "replace", saving)
+        if ranks > 1:  # they agree about every two seconds, and the training is not to be over before
+            before(DefaultTrainer, "forward", lambda *_: time.sleep(0.7))
     elif moment == "step":
 
         def in_step(trainer: Any, batch: Any) -> None:
