@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from functools import reduce
+from operator import getitem
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -19,7 +21,7 @@ from .entry import Builder
 from .freezing import freeze_parameters
 from .registry import MODELS
 
-__all__ = ["build_model", "class_count_key", "has_meta_architecture"]
+__all__ = ["build_model", "class_count", "class_count_key", "has_meta_architecture"]
 
 _CLASS_COUNTS = {
     "GeneralizedRCNN": "MODEL.ROI_HEADS.NUM_CLASSES",
@@ -64,6 +66,12 @@ def class_count_key(cfg: CfgNode) -> str | None:
         return "MODEL.NUM_CLASSES"
     name = cfg.MODEL.META_ARCHITECTURE
     return None if name in MODELS else _CLASS_COUNTS.get(name)
+
+
+def class_count(cfg: CfgNode) -> int | None:
+    """The model's number of classes, 0 if it is yet to be taken from a dataset; None if :func:`class_count_key` is."""
+    key = class_count_key(cfg)
+    return None if key is None else cast(int, reduce(getitem, key.split("."), cfg))
 
 
 def _named_builder(cfg: CfgNode, name: str) -> tuple[Builder, Mapping[str, Any]]:

@@ -19,13 +19,16 @@ IGNORE_LABEL = 255
 """Pixels of a label map that have this value count nowhere."""
 
 
-def objects(entry: dict[str, Any], num_classes: int, shape: str = "gt_boxes") -> Instances:
+def objects(
+    entry: dict[str, Any], num_classes: int, shape: str = "gt_boxes", *, key: str = "MODEL.NUM_CLASSES"
+) -> Instances:
     """The ``instances`` of an entry of a batch, as they are, checked.
 
     Args:
         entry: of a batch.
         num_classes: the ``gt_classes`` are smaller; looked at where that waits for no device.
         shape: the field they have beside ``gt_classes``: ``"gt_boxes"`` or ``"gt_masks"``.
+        key: that of the config for the number of classes, for the message.
 
     Raises:
         ModelError: there are none, without one of the two fields, or of other classes; the message names the file.
@@ -37,7 +40,7 @@ def objects(entry: dict[str, Any], num_classes: int, shape: str = "gt_boxes") ->
             f"in training every entry of a batch has 'instances' with {shape} and gt_classes, but that of {name} has "
             f"{instances!r}: annotate the dataset with {shape.removeprefix('gt_')} and have MODEL.TARGETS name them"
         )
-    _check_classes(instances.gt_classes, num_classes, name)
+    _check_classes(instances.gt_classes, num_classes, name, key)
     return instances
 
 
@@ -50,14 +53,14 @@ def boxes_within(size: tuple[int, int], instances: Instances, device: torch.devi
     return boxes * boxes.new_tensor((size[1] / width, size[0] / height) * 2)
 
 
-def _check_classes(classes: Tensor, num_classes: int, name: str) -> None:
+def _check_classes(classes: Tensor, num_classes: int, name: str, key: str = "MODEL.NUM_CLASSES") -> None:
     """ModelError if classes on the CPU are not from 0 to ``num_classes - 1``."""
     if classes.device.type != "cpu" or not classes.numel():
         return
     if not 0 <= int(classes.min()) <= int(classes.max()) < num_classes:
         raise ModelError(
             f"{name} has classes {sorted(set(classes.tolist()))}, but the model has {num_classes}, numbered from 0: "
-            "set MODEL.NUM_CLASSES to the dataset's number of classes"
+            f"set {key} to the dataset's number of classes"
         )
 
 

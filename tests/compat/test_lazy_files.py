@@ -33,6 +33,11 @@ def test_relative_imports_are_of_config_files_and_others_are_pythons(tmp_path: P
     assert set(sys.modules) == before  # configs are no modules
 
 
+def test_annotations_are_what_they_are_in_a_file_of_its_own(tmp_path: Path) -> None:
+    text = "def f(a: int): ...\nkind = f.__annotations__['a'].__name__\n"  # a text, under this package's __future__
+    assert run_config(write(tmp_path / "a.py", text))["kind"] == "int"
+
+
 def test_mistakes(tmp_path: Path) -> None:
     write(tmp_path / "a.py", "from .b import x\n")
     write(tmp_path / "b.py", "from .a import x\n")

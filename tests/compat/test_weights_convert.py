@@ -132,6 +132,8 @@ def test_class_names() -> None:
     assert class_names_of(cfg) == [] and class_names_of(cfg, ["a", "b"]) == ["a", "b"]
     with pytest.raises(ConfigError, match=r"3 names, but MODEL\.ROI_HEADS\.NUM_CLASSES is 2"):
         class_names_of(cfg, ["a", "b", "c"])
+    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.FCOS.NUM_CLASSES = "FCOS", 3
+    assert class_names_of(cfg, ["a", "b", "c"]) == ["a", "b", "c"]
 
 
 def test_a_part_is_written_on_request_alone_and_without_a_config(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from drivetrain.config import CfgNode
 from drivetrain.engine.defaults.config import get_cfg
 from drivetrain.errors import ModelError, UserInputError
 from drivetrain.modeling import MODELS, build_model
-from drivetrain.modeling.build import class_count_key, has_meta_architecture
+from drivetrain.modeling.build import class_count, class_count_key, has_meta_architecture
 from drivetrain.modeling.detectron2 import GeneralizedRCNN
 
 
@@ -108,7 +108,9 @@ def test_a_described_model_is_built_on_its_device_and_needs_no_number_elsewhere(
     assert type(model) is GeneralizedRCNN and model.training and model.num_classes == 2
     assert has_meta_architecture(described) and class_count_key(described) == "MODEL.ROI_HEADS.NUM_CLASSES"
     described.MODEL.META_ARCHITECTURE = "RetinaNet"
-    assert class_count_key(described) == "MODEL.RETINANET.NUM_CLASSES"
+    assert class_count_key(described) == "MODEL.RETINANET.NUM_CLASSES" and class_count(described) == 80
+    described.MODEL.META_ARCHITECTURE, described.MODEL.FCOS.NUM_CLASSES = "FCOS", 7
+    assert class_count_key(described) == "MODEL.FCOS.NUM_CLASSES" and class_count(described) == 7
     described.MODEL.META_ARCHITECTURE = "RetinaNett"
     with pytest.raises(ModelError, match=r"'RetinaNett' has no counterpart .*did you mean 'RetinaNet'"):
         build_model(described)
@@ -126,7 +128,7 @@ def test_a_name_comes_before_a_description(described) -> None:
 def test_a_registered_architecture_is_called_with_the_config(described, registered) -> None:
     registered("Own", lambda cfg: nn.Linear(cfg.MODEL.ROI_HEADS.NUM_CLASSES, 1))
     described.MODEL.META_ARCHITECTURE = "Own"
-    assert build_model(described).in_features == 2 and class_count_key(described) is None
+    assert build_model(described).in_features == 2 and class_count_key(described) is class_count(described) is None
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sized
-from functools import reduce
-from operator import getitem
-from typing import Any
 
 from drivetrain.config import CfgNode
 from drivetrain.errors import ConfigError
-from drivetrain.modeling.build import class_count_key
+from drivetrain.modeling.build import class_count, class_count_key
 
 from .data import as_names, class_names
 
@@ -22,10 +19,9 @@ def check_classes(cfg: CfgNode) -> None:
     Raises:
         ConfigError: it has fewer.
     """
-    key = class_count_key(cfg)
-    if key is None:  # an architecture of the user's own, which says by itself what does not fit
+    key, count = class_count_key(cfg), class_count(cfg)
+    if count is None:  # an architecture of the user's own, which says by itself what does not fit
         return
-    count: Any = reduce(getitem, key.split("."), cfg)
     if len(names := class_names(cfg)) > count:
         more = ", ..." if len(names) > 5 else ""
         fix = "set it to 0 to take their number" if key == "MODEL.NUM_CLASSES" else "set it to their number"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import reduce
-from operator import getitem
 from typing import Any
 
 from drivetrain.config import CfgNode
@@ -12,7 +10,7 @@ from drivetrain.data.catalog import DatasetCatalog, MetadataCatalog
 from drivetrain.data.formats.defects import DefectReport
 from drivetrain.data.formats.sem_seg import IGNORE_LABEL, check_label_maps
 from drivetrain.errors import ConfigError, DatasetError
-from drivetrain.modeling.build import class_count_key
+from drivetrain.modeling.build import class_count, class_count_key
 from drivetrain.modeling.registry import MODELS
 
 from .data import as_names
@@ -105,7 +103,7 @@ def check_test_sets(cfg: CfgNode) -> None:
         DatasetError: one is evaluated on something else, or on another number of keypoints.
         ConfigError: one has another number of classes than the model.
     """
-    targets, key = cfg.MODEL.get("TARGETS", ()), class_count_key(cfg)
+    targets, count = cfg.MODEL.get("TARGETS", ()), class_count(cfg)
     for name in as_names(cfg.DATASETS.TEST):
         if name in DatasetCatalog:
             DatasetCatalog.store(name)  # names in a file are known once it is read
@@ -118,11 +116,10 @@ def check_test_sets(cfg: CfgNode) -> None:
                 "(DATASETS.TEST)"
             )
         classes = metadata.get("thing_classes") or metadata.get("stuff_classes") or ()
-        count: Any = reduce(getitem, key.split("."), cfg) if key else 0
         if classes and count and len(classes) != count:
             raise ConfigError(
-                f"{key} is {count}, but test dataset {name!r} has {len(classes)} classes, and predictions of others "
-                "cannot be evaluated: set it to their number, or test on another dataset (DATASETS.TEST)"
+                f"{class_count_key(cfg)} is {count}, but test dataset {name!r} has {len(classes)} classes, and predictions "
+                "of others cannot be evaluated: set it to their number, or test on another dataset (DATASETS.TEST)"
             )
         points, wanted = metadata.get("keypoint_names") or (), cfg.MODEL.get("NUM_KEYPOINTS", 0)
         if "keypoints" in targets and points and wanted and len(points) != wanted:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import ClassVar
 
 from torch import nn
 
 from drivetrain.errors import ModelError
 from drivetrain.modeling.contract import Batch, Losses, Outputs
 from drivetrain.modeling.preprocess import Preprocess
+from drivetrain.modeling.targets import objects
 from drivetrain.structures import Boxes, ImageList, Instances
 
 from .mask_head import paste_masks
@@ -23,10 +24,12 @@ class Detector(nn.Module):
     Attributes:
         num_classes: the number of classes.
         preprocess: normalises and pads.
+        section: of ``MODEL``, where a config has the number of classes.
     """
 
     num_classes: int
     preprocess: Preprocess
+    section: ClassVar[str]
 
     def losses(self, images: ImageList, truth: Sequence[Instances]) -> Losses:
         """The losses of prepared images; ``truth`` lies on the model's device."""
@@ -46,31 +49,12 @@ class Detector(nn.Module):
             raise ModelError("the batch is empty: a model is called with a list of at least one dict")
         images = self.preprocess(batch)
         if self.training:
-            return self.losses(images, [self._truth(entry) for entry in batch])
+            truth = [objects(entry, self.num_classes, key=f"MODEL.{self.section}.NUM_CLASSES") for entry in batch]
+            return self.losses(images, [instances.to(self.preprocess.device) for instances in truth])
         return [
             {"instances": in_output_image(found, int(entry.get("height", size[0])), int(entry.get("width", size[1])))}
             for entry, size, found in zip(batch, images.image_sizes, self.detections(images), strict=True)
         ]
-
-    def _truth(self, entry: dict[str, Any]) -> Instances:
-        instances = entry.get("instances")
-        where = entry.get("file_name", "an image")
-        if not isinstance(instances, Instances) or not (instances.has("gt_boxes") and instances.has("gt_classes")):
-            raise ModelError(
-                f"in training every entry of a batch has 'instances' with gt_boxes and gt_classes, but that of {where} "
-                f"has {instances!r}"
-            )
-        classes = instances.gt_classes
-        if (
-            classes.device.type == "cpu"
-            and classes.numel()
-            and not 0 <= classes.min() <= classes.max() < self.num_classes
-        ):
-            raise ModelError(
-                f"{where} has classes {sorted(set(classes.tolist()))}, but the model has {self.num_classes}, numbered "
-                "from 0: set the number of classes (MODEL.ROI_HEADS or MODEL.RETINANET) to the dataset's"
-            )
-        return instances.to(self.preprocess.device)
 
 
 def preprocess_for(backbone: nn.Module, mean: Sequence[float], std: Sequence[float]) -> Preprocess:

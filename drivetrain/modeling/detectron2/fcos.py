@@ -73,6 +73,8 @@ class FCOS(DenseDetector):
     A point is the centre of a square as large as its level's stride, which is what the anchors are.
     """
 
+    section = "FCOS"
+
     def __init__(
         self,
         backbone: nn.Module,

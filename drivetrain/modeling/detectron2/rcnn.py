@@ -24,6 +24,8 @@ class GeneralizedRCNN(Detector):
         backbone, proposal_generator, roi_heads: the parts.
     """
 
+    section = "ROI_HEADS"
+
     def __init__(
         self, backbone: nn.Module, proposal_generator: RPN, roi_heads: ROIHeads, preprocess: Preprocess
     ) -> None:

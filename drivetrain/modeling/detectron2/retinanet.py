@@ -30,6 +30,8 @@ class RetinaNetOptions(DenseOptions):
 class RetinaNet(DenseDetector):
     """A one-stage detector with focal loss."""
 
+    section = "RETINANET"
+
     def __init__(
         self,
         backbone: nn.Module,

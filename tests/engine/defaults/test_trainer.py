@@ -197,6 +197,7 @@ def test_an_own_train_loader_needs_no_registered_names(make_cfg: MakeCfg) -> Non
 
     cfg = make_cfg("out", "DATASETS.TRAIN=('nowhere_train',)", "DATASETS.TEST=('nowhere_val',)")
     cfg.MODEL.NUM_CLASSES = 4
+    MetadataCatalog.get("nowhere_train").thing_classes = list("abcde")  # as of a dataset that it does not learn from
     trainer = seeded(cfg, Trainer)
     assert trainer.train() == {"mine": {"AP": 7.0}}
     assert trainer.storage.latest()["mine/AP"] == (7.0, 1)

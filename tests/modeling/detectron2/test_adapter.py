@@ -37,5 +37,7 @@ def test_what_a_batch_lacks_is_said() -> None:
     with pytest.raises(ModelError, match=r"gt_boxes and gt_classes, but that of a\.jpg has None"):
         model([{"image": image, "file_name": "a.jpg"}])
     wrong = Instances((32, 32), gt_boxes=Boxes([[0.0, 0, 9, 9]]), gt_classes=torch.tensor([3]))
-    with pytest.raises(ModelError, match=r"has classes \[3\], but the model has 3"):
+    with pytest.raises(
+        ModelError, match=r"has classes \[3\], but the model has 3, .*set MODEL\.ROI_HEADS\.NUM_CLASSES"
+    ):
         model([{"image": image, "instances": wrong}])
