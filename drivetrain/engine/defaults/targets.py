@@ -119,7 +119,8 @@ def check_test_sets(cfg: CfgNode) -> None:
         if classes and count and len(classes) != count:
             raise ConfigError(
                 f"{class_count_key(cfg)} is {count}, but test dataset {name!r} has {len(classes)} classes, and "
-                "predictions of others cannot be evaluated: set it to their number, or test on another dataset (DATASETS.TEST)"
+                "predictions of others cannot be evaluated: set it to their number, or test on another dataset "
+                "(DATASETS.TEST)"
             )
         points, wanted = metadata.get("keypoint_names") or (), cfg.MODEL.get("NUM_KEYPOINTS", 0)
         if "keypoints" in targets and points and wanted and len(points) != wanted:
