@@ -8,6 +8,9 @@ decode to a BGR array, PIL resize, each annotation by itself, a contiguous copy 
 glibc gives freed memory of image size back to the system by default, which costs mappers of this kind up to half of
 their time. All is measured twice, each time in a process of its own: with glibc told to keep it, as this package's
 loader processes tell it, and with its default.
+
+The image that this package's mapper gives is a view of what was decoded or resized, with the channels of a pixel side by
+side. detectron2's copies it to planes; here that is left to the copy into a float batch, which is measured for both.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import copy
 import os
 import statistics
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
@@ -33,22 +37,23 @@ from report import Sample, Section, Table, clock, interleave, parser, publish, s
 
 from drivetrain.data.images import ImageFile
 from drivetrain.data.mapper import DatasetMapper
-from drivetrain.data.pixels import as_image, to_planes
 from drivetrain.data.randomness import generator
 from drivetrain.data.transforms import RandomFlip, ResizeShortestEdge
-from drivetrain.structures import BoxMode
+from drivetrain.structures import BoxMode, ImageList
 
 Array = np.ndarray[Any, Any]
 Record = dict[str, Any]
 Mapper = Callable[[Record], dict[str, Any]]
 
-OBJECTS, IMAGES = 18, 4
+OBJECTS, IMAGES = 18, 12
+PASSES = 4  # over the images, one sample: a loader's process makes one image after the other too
 KEEP = {"MALLOC_MMAP_THRESHOLD_": str(256 << 20), "MALLOC_TRIM_THRESHOLD_": str(512 << 20)}
 KEPT, DEFAULT = "freed memory kept", "glibc's default"
 SETTINGS: dict[str, dict[str, str]] = {KEPT: KEEP, DEFAULT: {}}
 COLUMNS = ("CPU ms per image", "detectron2", "exact", "times as fast", "scaled decode", "times as fast")
 ELSEWHERE = "another machine"
 PARTS = ("decode", "resize, mirror", "annotations", "tensor")
+BATCH = "then: to a float batch"
 
 
 @dataclass(frozen=True)
@@ -170,7 +175,7 @@ def wholes(case: Case, records: list[Record]) -> dict[str, Work]:
 
 def parts(case: Case, records: list[Record]) -> dict[str, Work]:
     """The parts of samples by the reference and by this package's mapper, what they need made before."""
-    work: dict[str, Work] = {f"{who} {part}": [] for who in ("detectron2", "exact") for part in PARTS}
+    work: dict[str, Work] = defaultdict(list)
     for number, record in enumerate(records):
         for name, call in (*_their_parts(case, record, number % 2 == 1), *_own_parts(case, record, number % 2 == 1)):
             work[name].append(call)
@@ -189,17 +194,19 @@ def _their_parts(case: Case, record: Record, mirror: bool) -> Iterator[tuple[str
         lambda: theirs.targets(copy.deepcopy(record["annotations"]), transforms, moved.shape[:2]),
     )
     yield "detectron2 tensor", lambda: theirs.tensor(moved)
+    made = theirs.tensor(moved)
+    yield f"detectron2 {BATCH}", lambda: ImageList.from_tensors([made], dtype=torch.float32)
 
 
 def _own_parts(case: Case, record: Record, mirror: bool) -> Iterator[tuple[str, Callable[[], object]]]:
     mapper, _ = own_mapper(case, mirror)
     image = ImageFile(record["file_name"], "BGR").tensor()
     transform = mapper.augmentations.draw(generator(0, 0), record["height"], record["width"])
-    words = as_image(np.zeros((*transform.output_size, 4), dtype=np.uint8))
+    moved = transform.apply_image(image)
     yield "exact decode", lambda: ImageFile(record["file_name"], "BGR").tensor()
-    yield "exact resize, mirror", lambda: transform.apply_image(image)  # planes included, see `part_table`
+    yield "exact resize, mirror", lambda: transform.apply_image(image)
     yield "exact annotations", lambda: mapper.make_targets(record, transform)
-    yield "exact tensor", lambda: to_planes(words)
+    yield f"exact {BATCH}", lambda: ImageList.from_tensors([moved], dtype=torch.float32)
 
 
 @dataclass
@@ -218,7 +225,7 @@ def measure(case: Case, records: list[Record], rounds: int, threads: int) -> Res
     work = {**wholes(case, records), **parts(case, records)}
     for calls in work.values():
         calls[0]()
-    cases = {name: (lambda calls=calls: clock(lambda: [c() for c in calls])) for name, calls in work.items()}
+    cases = {name: (lambda calls=calls: clock(lambda: [c() for c in calls], PASSES)) for name, calls in work.items()}
     samples = interleave(cases, rounds)
     per_image = {name: [Sample(s.cpu / len(records), s.wall / len(records)) for s in v] for name, v in samples.items()}
     size = round(statistics.mean(os.path.getsize(record["file_name"]) for record in records))
@@ -313,14 +320,13 @@ def in_use_table(results: dict[str, dict[Case, Result]]) -> Table:
 
 def part_table(results: dict[Case, Result]) -> Table:
     """The medians of the parts; "rest" is what the whole takes beyond them, their caches being cold there included."""
-    table = Table(["CPU ms per image", "", *PARTS, "rest", "whole"])
+    table = Table(["CPU ms per image", "", *PARTS, "rest", "whole", BATCH])
     for case, result in results.items():
         for who in ("detectron2", "exact"):
-            values = [statistics.median(s.cpu * 1e3 for s in result.parts[f"{who} {part}"]) for part in PARTS]
-            if who == "exact" and (case.height, case.width) != (case.short, case.short * case.width // case.height):
-                values[1] -= values[3]  # a resize makes the planes too
+            named = (result.parts.get(f"{who} {part}", [Sample(0.0, 0.0)]) for part in (*PARTS, BATCH))
+            *values, batch = (statistics.median(s.cpu * 1e3 for s in samples) for samples in named)
             whole = statistics.median(s.cpu * 1e3 for s in result.wholes[who])
-            table.add(case, who, *(f"{v:.2f}" for v in [*values, whole - sum(values), whole]))
+            table.add(case, who, *(f"{v:.2f}" for v in [*values, whole - sum(values), whole, batch]))
     return table
 
 
@@ -345,7 +351,8 @@ def section(results: dict[str, dict[Case, Result]], options: argparse.Namespace)
     for setting, cases in results.items():
         found += [f"Both with the same allocator: {setting}.", whole_table(cases)]
     found += [
-        "The parts by themselves, with freed memory kept. Tensors are made of words of four bytes.",
+        "The parts by themselves, with freed memory kept. The last column is no part of them: the copy of one image into "
+        "a batch of floats, which makes the planes where they were not made before.",
         part_table(kept),
         "A decoder scales by 1/2, 1/4 or 1/8, and only to nine tenths of the size wanted or more; elsewhere scaled "
         "decoding is exact decoding. Boxes are computed in doubles here, in floats there.",
@@ -353,7 +360,8 @@ def section(results: dict[str, dict[Case, Result]], options: argparse.Namespace)
     ]
     method = (
         f"{IMAGES} drawn JPEG files of each size with {OBJECTS} objects; every second one is mirrored; "
-        f"{options.rounds} interleaved rounds in one process, {options.threads} thread(s); CPU time, median "
+        f"{options.rounds} interleaved rounds in one process, each of {PASSES * IMAGES} images in a row, "
+        f"{options.threads} thread(s); CPU time, median "
         "[quartiles]; ratios within a round. Boxes alone are made of the objects, except where polygons are named. "
         f"detectron2 is {'its own mapper' if own else 'its steps, written from its behaviour: it is not installed'}."
     )

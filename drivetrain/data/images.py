@@ -108,7 +108,7 @@ class ImageFile:
         return self._pixels
 
     def tensor(self, at_least: Size | None = None) -> Tensor:
-        """The pixels as uint8 (C, H, W), in any memory layout.
+        """The pixels as uint8 (C, H, W), in the layout of `drivetrain.data.pixels`.
 
         Args:
             at_least: when given, the decoder may scale the image down to a half, a quarter or an eighth (rounded up),
@@ -116,11 +116,6 @@ class ImageFile:
                 work: they leave out the high frequencies of each block.
         """
         part = 1 if at_least is None or not self._is_jpeg else _smallest_part(self.size, at_least)
-        if self._is_jpeg and self._orientation == 1 and self._pixels is None:
-            with self._errors():
-                words = self._simplejpeg(part, words=True)
-            if words is not None:
-                return as_image(words)
         if part == 1:
             return as_image(self.array())
         with self._errors():
@@ -139,11 +134,8 @@ class ImageFile:
                 self._orientation = _orientation(self._image)
         return _upright(pixels, self._orientation)
 
-    def _simplejpeg(self, part: int, words: bool = False) -> UInt8Array | None:
-        """A plain JPEG through simplejpeg, which is faster and gives Pillow's pixels; None where Pillow has to do it.
-
-        With ``words``, the pixels have a fourth byte that means nothing.
-        """
+    def _simplejpeg(self, part: int) -> UInt8Array | None:
+        """A plain JPEG through simplejpeg, which is faster and gives Pillow's pixels; None where Pillow has to do it."""
         mode, format = self._image.mode, self._format
         if mode not in ("RGB", "L") or not _has_simplejpeg():
             return None
@@ -152,7 +144,7 @@ class ImageFile:
             return None
         import simplejpeg
 
-        colours = "GRAY" if grey else (format or "RGB") + "X" * words
+        colours = "GRAY" if grey else (format or "RGB")
         width, height = (-(-side // part) for side in self._image.size)
         try:
             pixels: UInt8Array = simplejpeg.decode_jpeg(

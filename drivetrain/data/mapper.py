@@ -16,10 +16,9 @@ from drivetrain.errors import ConfigError, DatasetError
 from .annotations import MASK_FORMATS, Targets, boxes_xyxy
 from .catalog import MetadataCatalog
 from .images import MAX_PIXELS, ImageFile, check_image_size
-from .pixels import to_planes
 from .segmentation import panoptic_targets, sem_seg_target
 from .transforms import Compose, TransformList, build_augmentation
-from .transforms.resize import from_scaled, is_resized, scaled_size
+from .transforms.resize import for_decoded, scaled_size
 
 __all__ = ["DatasetMapper"]
 
@@ -32,10 +31,10 @@ _NEARLY = 0.9  # of the size wanted is enough to decode where approximate pixels
 class DatasetMapper:
     """Reads the image of a record, augments it, and makes the targets.
 
-    The output is a dict with ``image`` (uint8 tensor (C, H, W), channels in the order of ``image_format``), in
-    training ``instances`` (`Instances` in the pixels of that image), and what the record held besides its
-    annotations: ``height`` and ``width`` (of the original image), ``image_id``, ``file_name`` and any other key. The
-    record is not changed.
+    The output is a dict with ``image`` (uint8 tensor (C, H, W), channels in the order of ``image_format``, which lie
+    side by side in memory as they were decoded: ``.contiguous()`` makes planes of them), in training ``instances``
+    (`Instances` in the pixels of that image), and what the record held besides its annotations: ``height`` and
+    ``width`` (of the original image), ``image_id``, ``file_name`` and any other key. The record is not changed.
 
     A subclass that needs more targets than `Instances` adds them in `make_targets`.
 
@@ -203,13 +202,10 @@ class DatasetMapper:
         return self.augmentations.draw_around(rng, *file.size, boxes)
 
     def _make_image(self, file: ImageFile, transform: TransformList) -> Tensor:
-        """The transformed image, contiguous."""
+        """The transformed image."""
         wanted = scaled_size(transform) if self.scaled_decode else None
         image = file.tensor(None if wanted is None else (int(_NEARLY * wanted[0]), int(_NEARLY * wanted[1])))
-        if not is_resized(transform):  # the layout that it has serves resizing alone
-            image = to_planes(image)
-        size = (int(image.shape[1]), int(image.shape[2]))
-        image = to_planes((transform if size == file.size else from_scaled(transform, size)).apply_image(image))
+        image = for_decoded(transform, (int(image.shape[1]), int(image.shape[2]))).apply_image(image)
         if image.dtype != torch.uint8:
             raise ConfigError(
                 f"the augmentations made a {image.dtype} image; they must keep uint8, as models normalise on their "

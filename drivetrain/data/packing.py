@@ -10,10 +10,11 @@ anew when the training has dropped all tensors of the batch that was in it.
 from __future__ import annotations
 
 import io
+import math
 import pickle
 import weakref
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,8 @@ import torch
 from torch import Tensor
 
 __all__ = ["BlockReader", "BlockWriter", "PackedBatch"]
+
+_Reference = tuple[int, str, tuple[int, ...], tuple[int, ...]]  # to a tensor: offset, dtype, shape, strides
 
 _ALIGNMENT = 64  # bytes; a tensor of any dtype may start there
 _SMALL = 1 << 16  # bytes up to which a tensor is copied out, so that keeping it does not keep the whole batch
@@ -64,7 +67,7 @@ class BlockWriter:
         number, is_new, gone = self._take(end)
         block = self._blocks[number]
         for offset, tensor in packer.tensors:
-            block[offset : offset + tensor.nbytes].view(tensor.dtype).view(tensor.shape).copy_(tensor)
+            _placed(block, offset, tensor.dtype, tensor.shape, _strides(tensor)).copy_(tensor)
         block[packer.size : end] = description
         return PackedBatch(number, packer.size, end, block if is_new else None, gone)
 
@@ -130,14 +133,14 @@ class BlockReader:
 
 
 class _Packer(pickle.Pickler):
-    """Writes tensors as references (offset, dtype, shape) into a block, and notes what has to be put there."""
+    """Writes tensors as references (offset, dtype, shape, strides) into a block, and notes what has to be put there."""
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
         self.tensors: list[tuple[int, Tensor]] = []
         self.size = 0
 
-    def persistent_id(self, obj: Any) -> tuple[int, str, tuple[int, ...]] | None:
+    def persistent_id(self, obj: Any) -> _Reference | None:
         """The reference that is written in place of ``obj``; None to write it as usual."""
         if type(obj) is not Tensor or obj.device.type != "cpu" or obj.layout != torch.strided or obj.requires_grad:
             return None
@@ -146,7 +149,7 @@ class _Packer(pickle.Pickler):
         offset = -(-self.size // _ALIGNMENT) * _ALIGNMENT
         self.tensors.append((offset, obj))
         self.size = offset + obj.nbytes
-        return offset, str(obj.dtype).removeprefix("torch."), tuple(obj.shape)
+        return offset, str(obj.dtype).removeprefix("torch."), tuple(obj.shape), _strides(obj)
 
 
 class _Unpacker(pickle.Unpickler):
@@ -156,14 +159,20 @@ class _Unpacker(pickle.Unpickler):
         super().__init__(io.BytesIO(description))
         self._base, self._pinned = base, pinned
 
-    def persistent_load(self, pid: tuple[int, str, tuple[int, ...]]) -> Tensor:
+    def persistent_load(self, pid: _Reference) -> Tensor:
         """The tensor that a reference stands for."""
-        offset, name, shape = pid
-        dtype: torch.dtype = getattr(torch, name)
-        size = dtype.itemsize
-        for side in shape:
-            size *= side
-        tensor = self._base[offset : offset + size].view(dtype).view(shape)
-        if size > _SMALL:
+        offset, name, shape, strides = pid
+        tensor = _placed(self._base, offset, getattr(torch, name), shape, strides)
+        if tensor.nbytes > _SMALL:
             return tensor
-        return torch.empty(shape, dtype=dtype, pin_memory=self._pinned).copy_(tensor)
+        return torch.empty_like(tensor, pin_memory=self._pinned).copy_(tensor)
+
+
+def _placed(block: Tensor, offset: int, dtype: torch.dtype, shape: Sequence[int], strides: Sequence[int]) -> Tensor:
+    """The view of a block (bytes) as the tensor that lies there."""
+    return block[offset : offset + math.prod(shape) * dtype.itemsize].view(dtype).as_strided(shape, strides)
+
+
+def _strides(tensor: Tensor) -> tuple[int, ...]:
+    """Those of a copy with its dimensions in the same order in memory, without gaps."""
+    return (tensor if tensor.is_contiguous() else torch.empty_like(tensor, device="meta")).stride()

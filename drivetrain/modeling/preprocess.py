@@ -88,8 +88,8 @@ class Preprocess(nn.Module):
 
     def normalize(self, images: Sequence[Tensor]) -> ImageList:
         """Pad images (C, H_i, W_i) on this device to one size and normalise them."""
-        padded = ImageList.from_tensors(images, self.size_divisibility)
-        values = padded.tensor.to(self.mean.dtype).sub_(self.mean).div_(self.std)
+        padded = ImageList.from_tensors(images, self.size_divisibility, dtype=self.mean.dtype)
+        values = padded.tensor.sub_(self.mean).div_(self.std)
         for row, (height, width) in zip(values, padded.image_sizes, strict=True):
             # Padding was normalised too; it has to be zero, whatever the mean.
             row[:, height:] = 0

@@ -48,6 +48,8 @@ class ImageList:
         size_divisibility: int = 0,
         pad_value: float = 0.0,
         padding_constraints: Mapping[str, int] | None = None,
+        *,
+        dtype: torch.dtype | None = None,
     ) -> ImageList:
         """Pad ``tensors`` to the largest height and the largest width among them.
 
@@ -57,6 +59,7 @@ class ImageList:
             pad_value: what the padding holds.
             padding_constraints: further conditions: ``square_size``, the least height and width, where it is above 0,
                 and a ``size_divisibility`` that goes before the argument of that name.
+            dtype: of the batch; None: that of the first image.
 
         Raises:
             ValueError: there is no image, or the images differ in more than height and width.
@@ -72,9 +75,10 @@ class ImageList:
         divisor, least = constraints.get("size_divisibility", size_divisibility), constraints.get("square_size", 0)
         height = _round_up(max(least, *(h for h, _ in sizes)), divisor)
         width = _round_up(max(least, *(w for _, w in sizes)), divisor)
-        if all(size == (height, width) for size in sizes):
-            return ImageList(torch.stack(list(tensors)), sizes)
-        batch = tensors[0].new_full((len(tensors), *leading, height, width), pad_value)
+        shape = (len(tensors), *leading, height, width)
+        full = all(size == (height, width) for size in sizes)
+        first = tensors[0]
+        batch = first.new_empty(shape, dtype=dtype) if full else first.new_full(shape, pad_value, dtype=dtype)
         for image, row, (h, w) in zip(tensors, batch, sizes, strict=True):
             row[..., :h, :w].copy_(image)
         return ImageList(batch, sizes)

@@ -159,3 +159,17 @@ def test_batches_are_pinned_where_cuda_is_used(ends: Ends) -> None:
     assert boxes.is_pinned() and picture.is_pinned() and ends.reader.released() == [0]
     copies = [ends.send([image(value, 2000)])[0].to("cuda", non_blocking=True) for value in range(40)]
     assert [int(copy.float().mean()) for copy in copies] == list(range(40))
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 3), (200, 300, 3)])
+def test_the_layout_of_a_tensor_is_kept(shape: tuple[int, ...]) -> None:
+    """An image whose channels lie side by side is not taken apart on its way; gaps and repetitions are left out."""
+    whole = torch.randint(0, 256, shape, dtype=torch.uint8)
+    image, part = whole.permute(2, 0, 1), whole[1:, 2:].permute(2, 0, 1)
+    repeated = torch.arange(3)[:, None].expand(3, 30_000)
+    again = unpack(pack([image, part, repeated]))
+    for before, after in zip((image, part, repeated), again, strict=True):
+        assert torch.equal(before, after)
+    assert again[0].stride() == image.stride()
+    assert again[1].stride() == (1, 3 * (shape[1] - 2), 3)
+    assert again[2].is_contiguous()

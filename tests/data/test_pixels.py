@@ -1,76 +1,60 @@
-"""The memory layout of images between decoder and tensor."""
+"""The memory layout of images between decoder and batch."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional
 
-from drivetrain.data.pixels import as_image, to_planes, with_padding
+from drivetrain.data.pixels import as_image, resized
 
 
 def picture(height: int = 5, width: int = 7, channels: int = 3) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (height, width, channels), dtype=np.uint8)
 
 
-def test_planes_of_any_layout() -> None:
+def test_an_array_of_any_layout_is_an_image() -> None:
     image = picture()
-    wanted = image.transpose(2, 0, 1)
-    words = np.concatenate([image, picture(channels=1)], axis=2)
-    for given in (
-        as_image(image),
-        as_image(np.asfortranarray(image)),
-        as_image(image[:, ::-1][:, ::-1]),
-        as_image(words),
-        torch.from_numpy(image).permute(2, 0, 1),
-        torch.from_numpy(wanted.copy()),
-    ):
-        out = to_planes(given)
-        assert out.is_contiguous() and (out.numpy() == wanted).all()
+    for given in (image, np.asfortranarray(image), image[:, ::-1].copy()[:, ::-1]):
+        assert (as_image(given).numpy() == image.transpose(2, 0, 1)).all()
+    assert as_image(image).data_ptr() == image.ctypes.data and as_image(image).stride() == (1, 21, 3)
     assert as_image(image[:, :, 0].copy()).shape == (1, 5, 7)
-    assert (as_image(image[:, :, ::-1]).numpy() == wanted[::-1]).all()
-    whole = torch.from_numpy(wanted.copy())
-    assert to_planes(whole) is whole
+    assert (as_image(image[:, :, ::-1]).numpy() == image.transpose(2, 0, 1)[::-1]).all()
 
 
-@pytest.mark.parametrize("size", [(1, 1), (2, 1), (1, 9), (3, 5), (130, 1100), (2, 70_000)])
-def test_words_are_taken_apart_in_bands(size: tuple[int, int]) -> None:
-    words = picture(*size, channels=4)
-    assert (to_planes(as_image(words)).numpy() == words[:, :, :3].transpose(2, 0, 1)).all()
+def layouts(image: np.ndarray) -> dict[str, Tensor]:
+    """One image in several layouts."""
+    larger = np.pad(image, ((2, 3), (1, 4), (0, 0)))
+    height, width = image.shape[:2]
+    return {
+        "decoded": as_image(image),
+        "planes": as_image(image).contiguous(),
+        "crop": as_image(larger)[:, 2 : 2 + height, 1 : 1 + width],
+        "crop of planes": as_image(larger).contiguous()[:, 2 : 2 + height, 1 : 1 + width],
+        "turned": as_image(image.transpose(1, 0, 2).copy()).transpose(1, 2),
+        "mirrored": as_image(image[:, ::-1].copy()).flip(-1),
+    }
 
 
-@pytest.mark.parametrize("part", [np.s_[1:4, 2:6], np.s_[2:, 3:], np.s_[4:, :], np.s_[:1, :1]])
-def test_a_part_of_words_is_taken_apart(part: tuple[slice, slice]) -> None:
-    """Down to the last byte of the memory, behind which nothing may be read."""
-    words = picture(channels=4)
-    image = as_image(words)[:, part[0], part[1]]
-    assert with_padding(image) is not None
-    assert (to_planes(image).numpy() == words[part][:, :, :3].transpose(2, 0, 1)).all()
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("antialias", [False, True])
+@pytest.mark.parametrize("size", [(40, 70), (9, 13), (20, 30), (1, 50), (60, 2)])
+def test_resized_pixels_do_not_depend_on_the_layout(channels: int, antialias: bool, size: tuple[int, int]) -> None:
+    """They are those that torchvision makes of planes."""
+    images = layouts(picture(20, 30, channels))
+    expected = functional.resize_image(images["planes"], list(size), antialias=antialias)
+    for name, image in images.items():
+        assert torch.equal(resized(image, size, antialias=antialias), expected), name
 
 
-def test_padding_is_seen_where_it_is() -> None:
-    words = picture(channels=4)
-    image = as_image(words)
-    padded = with_padding(image)
-    assert padded is not None and (padded.numpy() == words.transpose(2, 0, 1)).all()
-    part = image[:, 1:4, 2:6]
-    padded = with_padding(part)
-    assert padded is not None and (padded.numpy() == words[1:4, 2:6].transpose(2, 0, 1)).all()
+@pytest.mark.parametrize("layout", ["decoded", "crop", "mirrored"])
+def test_colours_stay_side_by_side(layout: str) -> None:
+    """Where they do not, all pixels were taken apart and put together again, which takes longer than the resize."""
+    assert resized(layouts(picture(20, 30))[layout], (9, 13)).stride() == (1, 39, 3)
 
 
-def test_padding_is_not_seen_where_there_is_none() -> None:
-    words = picture(channels=4)
-    flat = torch.from_numpy(words.reshape(-1).copy())
-    for image in (
-        as_image(picture()),
-        to_planes(as_image(words)),
-        as_image(words).flip(-1),
-        as_image(words)[:2],
-        as_image(words)[:, :, ::2],
-        as_image(words)[:, :0],
-        as_image(words).float(),
-        flat[1:].as_strided((3, 4, 7), (1, 28, 4), 1),
-        torch.from_numpy(words.reshape(-1)[:-1].copy()).as_strided((3, 5, 7), (1, 28, 4)),  # its last byte is missing
-    ):
-        assert with_padding(image) is None
-        assert (to_planes(image) == image).all() and to_planes(image).is_contiguous()
+def test_floats_are_resized_too() -> None:
+    image = as_image(picture(20, 30)).float()
+    assert torch.equal(resized(image, (9, 13)), functional.resize_image(image.contiguous(), [9, 13]))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from drivetrain.data.pixels import to_planes, with_padding
+from drivetrain.data.pixels import resized
 from drivetrain.errors import ConfigError
 
 from .base import Augmentation, NoOpTransform, Size, Transform, TransformList, load_kernels
+from .flip import FlipTransform
 
-__all__ = ["ResizeShortestEdge", "ResizeTransform", "from_scaled", "is_resized", "scaled_size", "shortest_edge_size"]
+__all__ = ["ResizeShortestEdge", "ResizeTransform", "for_decoded", "scaled_size", "shortest_edge_size"]
 
 Array = np.ndarray[Any, Any]
 
@@ -50,13 +52,7 @@ class ResizeTransform(Transform):
         self._scale = np.array([output_size[1] / input_size[1], output_size[0] / input_size[0]])
 
     def _image(self, image: Tensor) -> Tensor:
-        from torchvision.transforms.v2 import functional
-
-        size, padded = list(self.output_size), with_padding(image)
-        if padded is None:
-            return functional.resize_image(image, size, antialias=self._antialias)  # type: ignore[no-any-return]
-        rows = padded.permute(1, 2, 0).contiguous()  # a copy of what is left of a crop; the kernel is for whole rows
-        return to_planes(functional.resize_image(rows.permute(2, 0, 1), size, antialias=self._antialias)[:3])
+        return resized(image, self.output_size, antialias=self._antialias)
 
     def _mask(self, masks: Tensor) -> Tensor:
         from torchvision.transforms.v2 import functional
@@ -80,31 +76,34 @@ def scaled_size(transform: TransformList) -> Size | None:
     """The (height, width) that an image is resized to before anything else happens to it; None if something else is.
 
     An image that was decoded at a smaller size than its own, but not much smaller than this one, can stand for it:
-    see `from_scaled`.
+    see `for_decoded`.
     """
     first = _steps(transform)[:1]
     return first[0].output_size if first and isinstance(first[0], ResizeTransform) else None
 
 
-def from_scaled(transform: TransformList, size: Size) -> TransformList:
-    """What ``transform`` does to an image, for the same image decoded at (height, width) ``size``.
+def for_decoded(transform: TransformList, size: Size) -> TransformList:
+    """What ``transform`` does to an image, for its pixels alone, decoded at (height, width) ``size``.
+
+    A flip after a resize that enlarges is done before it, on fewer pixels; they come out as the same.
 
     Args:
-        transform: one that has a `scaled_size`. Boxes and masks, which are of the whole image, go through this one.
-        size: of the decoded image.
+        transform: whose boxes and masks, which are of the whole image, go through it as it is.
+        size: of the decoded image; another one than the transform's if that has a `scaled_size`.
 
     Raises:
-        ValueError: the transform does not begin with a resize.
+        ValueError: the size is another one, and the transform does not begin with a resize.
     """
-    first, *rest = _steps(transform)
-    if not isinstance(first, ResizeTransform):
-        raise ValueError(f"an image decoded at another size has to be resized first, not {type(first).__name__}")
-    return TransformList([first.resized_from(size), *rest], size)
-
-
-def is_resized(transform: Transform) -> bool:
-    """Whether an image is resized somewhere in ``transform``."""
-    return any(isinstance(step, ResizeTransform) for step in _steps(transform))
+    steps = _steps(transform)
+    if not steps or not isinstance(steps[0], ResizeTransform):
+        if size != transform.input_size:
+            raise ValueError(f"an image decoded at {size} has to be resized first, but {steps[:1]} are the first steps")
+        return transform
+    resize, *rest = steps[0].resized_from(size), *steps[1:]
+    if rest and isinstance(rest[0], FlipTransform) and math.prod(size) < math.prod(resize.output_size):
+        flip = FlipTransform(size, horizontal=rest[0].horizontal)
+        return TransformList([flip, resize, *rest[1:]], size)
+    return TransformList([resize, *rest], size)
 
 
 def _steps(transform: Transform) -> list[Transform]:

@@ -147,11 +147,15 @@ class DefaultPredictor:
         return outputs
 
     def _prepare(self, source: Any) -> dict[str, Any]:
-        """One image as the model takes it: resized, CHW, in the model's channel order, in memory of its own."""
+        """One image as the model takes it: resized, (3, H, W), in the model's channel order, in memory of its own."""
         image, reverse = self._read(source)
         height, width = image.shape[1:]
         resized = self._resize(height, width).apply_image(image)
-        return {"image": _planes(resized, reverse), "height": height, "width": width}
+        if reverse:
+            resized = _reversed(resized)
+        elif resized is image:  # whose memory may be the caller's
+            resized = resized.clone()
+        return {"image": resized, "height": height, "width": width}
 
     def _resize(self, height: int, width: int) -> Transform:
         """The resizing of images of a size; the last one is kept, for most images have the size of the one before."""
@@ -192,13 +196,14 @@ class DefaultPredictor:
         return Metadata("predictor", **({"thing_classes": names} if names else {}))
 
 
-def _planes(image: torch.Tensor, reverse: bool) -> torch.Tensor:
-    """A contiguous copy (3, H, W) of an image in any layout, its channels in reverse order if that is asked."""
-    planes = torch.empty(image.shape, dtype=image.dtype)
-    channels = image.numpy()
-    for plane, channel in zip(planes.numpy(), channels[::-1] if reverse else channels, strict=True):
-        plane[...] = channel
-    return planes
+def _reversed(image: torch.Tensor) -> torch.Tensor:
+    """A copy of an image (3, H, W) with its channels in reverse order; channel by channel, several times faster than
+    ``flip``.
+    """
+    out = torch.empty_like(image)
+    for channel, copy in zip(image.numpy()[::-1], out.numpy(), strict=True):
+        copy[...] = channel
+    return out
 
 
 def _not_an_image(value: Any) -> str:

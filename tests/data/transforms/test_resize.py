@@ -22,7 +22,7 @@ from drivetrain.data.transforms import (
     TransformList,
     shortest_edge_size,
 )
-from drivetrain.data.transforms.resize import from_scaled, is_resized, scaled_size
+from drivetrain.data.transforms.resize import for_decoded, scaled_size
 from drivetrain.errors import ConfigError
 
 
@@ -98,11 +98,11 @@ def test_draws() -> None:
 @pytest.mark.parametrize("antialias", [False, True])
 @pytest.mark.parametrize("new", [(40, 70), (9, 13)])
 def test_the_layout_of_an_image_changes_nothing(new: tuple[int, int], antialias: bool) -> None:
-    words = np.random.default_rng(2).integers(0, 256, (26, 33, 4), dtype=np.uint8)
-    image = as_image(words)[:, 2:22, 1:31]
+    whole = np.random.default_rng(2).integers(0, 256, (26, 33, 3), dtype=np.uint8)
+    image = as_image(whole)[:, 2:22, 1:31]
     resize = ResizeTransform((20, 30), new, antialias=antialias)
     moved = resize.apply_image(image)
-    assert moved.is_contiguous() and torch.equal(moved, resize.apply_image(image.contiguous()))
+    assert torch.equal(moved, resize.apply_image(image.contiguous()))
     assert torch.equal(moved, resize.apply_image(image.permute(1, 2, 0).contiguous().permute(2, 0, 1)))
 
 
@@ -114,23 +114,40 @@ def test_what_an_image_is_resized_to_before_anything_else() -> None:
     assert scaled_size(TransformList([FlipTransform(size), resize], size)) is None
     crop = CropTransform(size, 0, 0, 5, 5)
     cropped = TransformList([crop, ResizeTransform((5, 5), (9, 9))], size)
-    assert scaled_size(cropped) is None and is_resized(cropped)
-    assert not is_resized(TransformList([nothing, FlipTransform(size)], size))
+    assert scaled_size(cropped) is None
+    assert scaled_size(TransformList([nothing, FlipTransform(size)], size)) is None
     boxed = Letterbox(24).draw(np.random.default_rng(0), *size)
-    assert scaled_size(TransformList([boxed], size)) == (16, 24) and is_resized(boxed)
+    assert scaled_size(TransformList([boxed], size)) == (16, 24)
 
 
 def test_a_scaled_image_ends_at_the_same_size() -> None:
     whole = Letterbox(24).draw(np.random.default_rng(0), 40, 60)
-    scaled = from_scaled(TransformList([whole, FlipTransform((24, 24))], (40, 60)), (20, 30))
+    scaled = for_decoded(TransformList([whole, FlipTransform((24, 24))], (40, 60)), (20, 30))
     assert scaled.input_size == (20, 30) and scaled.output_size == (24, 24)
     image = torch.arange(600, dtype=torch.float32).reshape(1, 20, 30).div(3).to(torch.uint8)
     expected = FlipTransform((24, 24)).apply_image(
         Letterbox(24).draw(np.random.default_rng(0), 20, 30).apply_image(image)
     )
     assert torch.equal(scaled.apply_image(image), expected)
-    with pytest.raises(ValueError, match="has to be resized first, not FlipTransform"):
-        from_scaled(TransformList([FlipTransform((4, 4))], (4, 4)), (2, 2))
+    flip = TransformList([FlipTransform((4, 4))], (4, 4))
+    assert for_decoded(flip, (4, 4)) is flip
+    with pytest.raises(ValueError, match=r"decoded at \(2, 2\) has to be resized first, but .*FlipTransform"):
+        for_decoded(flip, (2, 2))
+
+
+@given(*(st.integers(1, 90) for _ in range(4)), st.booleans(), st.booleans())
+def test_a_flip_goes_before_an_enlargement_and_changes_nothing(
+    height: int, width: int, new_height: int, new_width: int, horizontal: bool, more: bool
+) -> None:
+    size, new = (height, width), (new_height, new_width)
+    if new in (size, (1, 1)):  # torch resizes no colour image to a single pixel
+        return
+    rest = [FlipTransform(new), CropTransform(new, 0, new_width // 2, new_height, new_width - new_width // 2)]
+    steps = [ResizeTransform(size, new), FlipTransform(new, horizontal=horizontal), *rest[: 2 * more]]
+    drawn, image = TransformList(steps, size), np.random.default_rng(width).integers(0, 256, (*size, 3), dtype=np.uint8)
+    done = for_decoded(drawn, size)
+    assert isinstance(done.transforms[0], FlipTransform) == (height * width < new_height * new_width)
+    assert torch.equal(done.apply_image(as_image(image)), drawn.apply_image(as_image(image)))
 
 
 def test_bad_input() -> None:
