@@ -35,14 +35,14 @@ class StepStart(NamedTuple):
 
     Attributes:
         position: the number of its first batch, of a loader that counts them in ``position``; else None.
-        rng: the state of PyTorch's CPU generator; None where nobody is to make it again.
+        rng: the state of PyTorch's CPU generator.
         device_rng: the state of the model's CUDA device's generator; None elsewhere.
     """
 
     iteration: int
-    position: int | None = None
-    rng: torch.Tensor | None = None
-    device_rng: torch.Tensor | None = None
+    position: int | None
+    rng: torch.Tensor
+    device_rng: torch.Tensor | None
 
 
 class Rewind(BaseException):
@@ -99,26 +99,19 @@ class FiniteGuard:
 
     # The step
 
-    def begin(self, iteration: int, loader: Any, model: torch.nn.Module, *, replay: bool = True) -> None:
-        """Remember what a step begins with; every step of a trainer starts here.
+    def remember(self, iteration: int, loader: Any) -> None:
+        """Remember what a step begins with, for whoever may want to make it again.
 
         Args:
             iteration: which step.
             loader: whose ``position``, if it has one, is the number of the step's first batch.
-            model: whose buffers the policy ``"skip"`` may have to put back.
-            replay: whether somebody may want to make the step again.
         """
-        if replay:
-            device_rng = None if self._cuda is None else torch.cuda.get_rng_state(self._cuda)
-            position = getattr(loader, "position", None)
-            self._starts.append(StepStart(iteration, position, torch.get_rng_state(), device_rng))
-        else:
-            self._starts.append(StepStart(iteration))
-        if self.policy == "skip":
-            self._keep_buffers(model)
+        device_rng = None if self._cuda is None else torch.cuda.get_rng_state(self._cuda)
+        position = getattr(loader, "position", None)
+        self._starts.append(StepStart(iteration, position, torch.get_rng_state(), device_rng))
 
     def start_of(self, iteration: int) -> StepStart | None:
-        """What a step began with; None when it is not remembered (any more)."""
+        """What a step began with; None when it is not remembered."""
         return next((start for start in reversed(self._starts) if start.iteration == iteration), None)
 
     @property
@@ -126,13 +119,9 @@ class FiniteGuard:
         """Whether losses are judged on the device, or with other ranks."""
         return self._count is not None
 
-    def on_host(self, total: torch.Tensor) -> bool:
-        """Whether this loss can be judged by reading it now."""
-        return total.is_cpu and not self._distributed
-
     def judge(self, total: torch.Tensor, iteration: int) -> tuple[torch.Tensor | None, bool]:
         """The gradient to start ``backward`` with (None: 1), and False for a loss that is known not to be finite."""
-        if self.on_host(total):
+        if total.is_cpu and not self._distributed:  # reading it waits for nobody
             return None, math.isfinite(total.item())
         return self.seed(total, iteration), True
 
@@ -184,7 +173,8 @@ class FiniteGuard:
 
     # Buffers: a forward pass that ends in a bad loss has moved running statistics, for good if they became NaN
 
-    def _keep_buffers(self, model: torch.nn.Module) -> None:
+    def keep_buffers(self, model: torch.nn.Module) -> None:
+        """With ``"skip"``, remember a model's buffers at the beginning of a step, which may have to put them back."""
         if self._buffers is None or self._buffers.model is not model:
             from .buffers import KeptBuffers  # only trainings that skip steps need it
 

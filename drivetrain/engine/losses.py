@@ -62,12 +62,17 @@ class LossRecorder:
             storage.put_scalar("rank_data_time", data_time, cur_iter=iteration)
             self._ranks_of(storage).add(iteration, losses, data_time)
             return
-        values = {name: _read_if_free(value) for name, value in losses.items()}
-        total = sum(values.values())
-        if type(total) is float and not math.isfinite(total) and self._guard.start_of(iteration) is None:
-            self._guard.refuse(1, iteration, values)  # of a `run_step` that does not judge losses itself
-        scalars = {"rank_data_time": data_time, "data_time": data_time, "total_loss": total, **values}
-        storage.put_scalars(cur_iter=iteration, **scalars)
+        scalars: dict[str, Any] = {"rank_data_time": data_time, "data_time": data_time, "total_loss": 0.0}
+        total: Any = 0.0
+        for name, value in losses.items():
+            # A float where reading costs nothing, else the tensor without its graph.
+            scalars[name] = read = value.item() if value.is_cpu else value.detach()
+            total += read
+        if type(total) is float and not math.isfinite(total):  # of a `run_step` that does not judge losses itself
+            self._guard.refuse(1, iteration, {name: scalars[name] for name in losses})
+        if "total_loss" not in losses:
+            scalars["total_loss"] = total
+        storage.record(scalars, cur_iter=iteration)
 
     def _ranks_of(self, storage: EventStorage) -> RankMetrics:
         if self._ranks is None or self._ranks.storage is not storage:
@@ -144,8 +149,3 @@ def world_size() -> int:
     """Number of ranks, without importing more than torch."""
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
     return torch.distributed.get_world_size() if distributed else 1
-
-
-def _read_if_free(value: torch.Tensor) -> Any:
-    """A float where reading costs nothing, else the tensor without its graph."""
-    return value.item() if value.is_cpu else value.detach()

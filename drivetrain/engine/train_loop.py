@@ -26,7 +26,7 @@ import torch
 
 from drivetrain import attach
 from drivetrain.errors import TrainingError
-from drivetrain.events.storage import EventStorage, get_event_storage, has_event_storage
+from drivetrain.events.storage import EventStorage, innermost_storage
 
 from .finite import FiniteGuard, NonFinitePolicy, Rewind
 from .hook_base import HookBase, HookList
@@ -40,6 +40,8 @@ __all__ = ["HookBase", "SimpleTrainer", "TrainerBase"]
 
 logger = logging.getLogger(__name__)
 
+_NOTHING = nullcontext()  # may be entered again and again; making one takes longer than entering it
+
 
 class TrainerBase:
     """A loop with hooks; it assumes nothing about model, data or optimizer.
@@ -52,6 +54,7 @@ class TrainerBase:
     """
 
     storage: EventStorage
+    _hook_list = HookList()  # of a subclass that never called __init__, until it registers a hook
     _restored_events: Mapping[str, Any] | None = None  # of a checkpoint, until training opens its storage
 
     def __init__(self) -> None:
@@ -60,7 +63,7 @@ class TrainerBase:
 
     @property
     def _hooks(self) -> HookList:
-        if "_hook_list" not in self.__dict__:  # a subclass that never called __init__
+        if "_hook_list" not in self.__dict__:
             self._hooks = []
         return self._hook_list
 
@@ -126,18 +129,18 @@ class TrainerBase:
     def before_step(self) -> None:
         """Call the hooks' ``before_step``."""
         self.storage.iter = self.iter
-        for call in self._hooks.before_step:
+        for call in self._hook_list.before_step:
             call()
 
     def after_backward(self) -> None:
         """Call the hooks' ``after_backward``."""
-        for call in self._hooks.after_backward:
+        for call in self._hook_list.after_backward:
             call()
 
     def after_step(self) -> None:
         """Call the hooks' ``after_step``."""
         self._finished = self.iter
-        for call in self._hooks.after_step:
+        for call in self._hook_list.after_step:
             call()
 
     def after_evaluation(self, results: Mapping[str, float]) -> None:
@@ -262,7 +265,10 @@ class SimpleTrainer(TrainerBase):
         """
         if not self.model.training:
             raise TrainingError(f"iteration {self.iter} found the model in evaluation mode: call model.train() first")
-        self._guard.begin(self.iter, self.data_loader, self.model, replay=self.bad_batches is not None)
+        if self.bad_batches is not None:
+            self._guard.remember(self.iter, self.data_loader)
+        if self._guard.policy == "skip":
+            self._guard.keep_buffers(self.model)
         losses: dict[str, torch.Tensor] = {}
         data_time, finite = 0.0, True
         for index in range(self.accumulate):
@@ -295,7 +301,7 @@ class SimpleTrainer(TrainerBase):
 
         The ``first`` of an iteration clears the gradients; with the ``last`` one DDP reduces them.
         """
-        with nullcontext() if last else getattr(self.model, "no_sync", nullcontext)():
+        with _NOTHING if last else getattr(self.model, "no_sync", nullcontext)():
             if first and self.zero_grad_before_forward:
                 clear_gradients(self.optimizer)
             losses = self.forward(batch)
@@ -349,8 +355,9 @@ class SimpleTrainer(TrainerBase):
 
     def read_device(self, now: bool = False) -> None:
         """At a period's end, or now, exchange metrics, requests to stop and bad losses with devices and other ranks."""
-        due = now or (self.iter + 1) % self.metric_period == 0 or self.iter + 1 >= self.max_iter
-        if not (due and self._recorder.pending):
+        if not self._recorder.pending:
+            return
+        if not (now or (self.iter + 1) % self.metric_period == 0 or self.iter + 1 >= self.max_iter):
             return
         stop, bad = self._recorder.read_device(self.storage, self.iter, self._stop_reason is not None)
         if bad is not None:
@@ -379,8 +386,7 @@ class SimpleTrainer(TrainerBase):
         if (iteration + 1) % self.gather_metric_period == 0:
             losses = {prefix + name: value for name, value in loss_dict.items()} if prefix else loss_dict
             # A thread, or a trainer that another one drives, sees only one of the two.
-            storage = get_event_storage() if has_event_storage() else self.storage
-            self._recorder.write(storage, iteration, losses, data_time)
+            self._recorder.write(innermost_storage() or self.storage, iteration, losses, data_time)
 
     def state_dict(self) -> dict[str, Any]:
         """The loop's state with that of optimizer, precision, data position, random generators and events."""

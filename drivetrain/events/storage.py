@@ -16,7 +16,7 @@ import torch
 
 from .history import ScalarHistory
 
-__all__ = ["EventStorage", "get_event_storage", "has_event_storage"]
+__all__ = ["EventStorage", "get_event_storage", "has_event_storage", "innermost_storage"]
 
 # Immutable, per thread and per context: nested storages push a longer tuple and put the old one back.
 _open_storages: ContextVar[tuple[EventStorage, ...]] = ContextVar("drivetrain_open_storages", default=())
@@ -31,15 +31,21 @@ def get_event_storage() -> EventStorage:
     Raises:
         AssertionError: outside any ``with EventStorage()``; code written for detectron2 catches exactly that.
     """
-    storages = _open_storages.get()
-    if not storages:
+    storage = innermost_storage()
+    if storage is None:
         raise AssertionError("get_event_storage() has to be called inside a 'with EventStorage(...)' context")
-    return storages[-1]
+    return storage
 
 
 def has_event_storage() -> bool:
     """Whether code runs inside a ``with EventStorage()``."""
     return bool(_open_storages.get())
+
+
+def innermost_storage() -> EventStorage | None:
+    """The innermost open storage; None where none is open."""
+    storages = _open_storages.get()
+    return storages[-1] if storages else None
 
 
 class EventStorage:
@@ -93,6 +99,10 @@ class EventStorage:
 
     def put_scalars(self, *, smoothing_hint: bool = True, cur_iter: int | None = None, **scalars: Any) -> None:
         """Add several scalars given by keyword, all or none of them; see :meth:`put_scalar`."""
+        self.record(scalars, smoothing_hint, cur_iter)
+
+    def record(self, scalars: dict[str, Any], smoothing_hint: bool = True, cur_iter: int | None = None) -> None:
+        """As :meth:`put_scalars`, for a dict that nobody changes any more."""
         if self._prefix:
             scalars = {self._prefix + name: value for name, value in scalars.items()}
         for name, value in scalars.items():

@@ -25,17 +25,13 @@ def parts(policy: Any = "raise", **options: Any) -> tuple[FiniteGuard, torch.nn.
     return FiniteGuard(policy, distributed=True, **options), weight, torch.optim.SGD([weight], lr=0.1, momentum=0.9)
 
 
-def test_which_losses_are_judged_on_the_host() -> None:
-    assert FiniteGuard().on_host(torch.tensor(1.0))
-    assert not FiniteGuard(distributed=True).on_host(torch.tensor(1.0))
-    assert not FiniteGuard().on_host(torch.tensor(1.0, device="meta"))
-
-
 def test_judging_a_loss() -> None:
     assert FiniteGuard().judge(torch.tensor(2.0), 0) == (None, True)
     assert FiniteGuard().judge(torch.tensor(math.inf), 0) == (None, False)
     seed, known = FiniteGuard(distributed=True).judge(torch.tensor(math.inf), 0)
     assert seed is not None and math.isnan(seed) and known, "learned of later"
+    seed, known = FiniteGuard().judge(torch.tensor(1.0, device="meta"), 0)
+    assert seed is not None and seed.is_meta and known, "never read from a device"
 
 
 def test_an_unknown_policy() -> None:
@@ -144,16 +140,14 @@ def test_a_skipped_step_leaves_no_trace_in_buffers(distributed: bool) -> None:
     guard = FiniteGuard("skip", distributed=distributed)
     for iteration, scale in enumerate([1.0, math.nan, 2.0]):
         before = {name: value.clone() for name, value in model.state_dict().items()}
-        guard.begin(iteration, None, model)
+        guard.keep_buffers(model)
         optimizer.zero_grad()
         loss = model(torch.randn(4, 2) * scale).sum()
-        if guard.on_host(loss):
-            if math.isnan(loss.item()):
-                guard.put_back_buffers()
-                continue
-            loss.backward()
-        else:
-            torch.autograd.backward(loss, guard.seed(loss, iteration))
+        seed, known = guard.judge(loss, iteration)
+        if not known:
+            guard.put_back_buffers()
+            continue
+        torch.autograd.backward(loss, seed)
         guard.step(optimizer, iteration)
         if math.isnan(scale):
             assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
@@ -165,24 +159,22 @@ def test_what_a_step_began_with_is_remembered_for_a_while() -> None:
     class Loader:
         position = 7
 
-    model, states = torch.nn.Linear(1, 1), []
-    guard, alone, idle = FiniteGuard(memory=2, distributed=True), FiniteGuard(memory=2), FiniteGuard()
+    states = []
+    guard, alone = FiniteGuard(memory=2, distributed=True), FiniteGuard(memory=2)
     for iteration in range(3):
         states.append(torch.get_rng_state())
-        guard.begin(iteration, Loader() if iteration else [], model)
-        alone.begin(iteration, Loader(), model)
-        idle.begin(iteration, Loader(), model, replay=False)
+        guard.remember(iteration, Loader() if iteration else [])
+        alone.remember(iteration, Loader())
         torch.rand(())
     assert guard.start_of(0) is None
     for iteration in (1, 2):
         start = guard.start_of(iteration)
-        assert start is not None and start.rng is not None
+        assert start is not None
         assert start.position == 7 and torch.equal(start.rng, states[iteration])
-    # Where each step is judged before the next, its own start is enough; where nobody makes it again, its number.
+    # Where each step is judged before the next, its own start is enough.
     last = alone.start_of(2)
-    assert alone.start_of(1) is None and last is not None and last.rng is not None
-    assert torch.equal(last.rng, states[2])
-    assert idle.start_of(2) == (2, None, None, None)
+    assert alone.start_of(1) is None and last is not None
+    assert torch.equal(last.rng, states[2]) and FiniteGuard().start_of(0) is None
 
 
 def test_going_back_is_asked_for_by_an_exception_that_is_no_error() -> None:
