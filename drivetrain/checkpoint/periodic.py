@@ -85,12 +85,11 @@ class PeriodicCheckpointer:
             OutputError: the final checkpoint cannot be written.
         """
         iteration = int(iteration)
-        extra = {"iteration": iteration, **kwargs}
         if self.period and (iteration + 1) % self.period == 0:
-            name = f"{self.file_prefix}_{iteration:07d}"
-            save_beside_training(self.checkpointer, name, partial(self._saved, iteration), overlap=True, **extra)
+            name, then = f"{self.file_prefix}_{iteration:07d}", partial(self._saved, iteration)
+            save_beside_training(self.checkpointer, name, then, overlap=True, iteration=iteration, **kwargs)
         if self.max_iter is not None and iteration >= self.max_iter - 1:
-            self.save(f"{self.file_prefix}_final", **extra)
+            self.save(f"{self.file_prefix}_final", iteration=iteration, **kwargs)
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Save now, under any name."""

@@ -272,28 +272,25 @@ class NonFiniteCheck:
 
     def __init__(self) -> None:
         self._kept: dict[torch.device, tuple[torch.Tensor, torch.Tensor]] = {}  # of each device a 0 and a 1
+        self._host = torch.zeros(()), torch.ones(())
 
     def __call__(self, grads: list[torch.Tensor]) -> torch.Tensor | None:
         """A one-element tensor on the gradients' device, above 0 if any is not finite; None without gradients."""
         if not grads:
             return None
-        zero, one = self._constants(grads[0].device)
+        device = grads[0].device
+        if device not in self._kept:
+            self._kept[device] = torch.zeros((), device=device), torch.ones((), device=device)
+        zero, one = self._kept[device]
         return _mark(grads, zero.clone(), one)
 
     def now(self, grads: list[torch.Tensor]) -> bool:
         """Whether any is not finite, read at once: on a CPU that costs nothing."""
-        if not grads:
-            return False
-        zero, one = self._constants(grads[0].device)
-        if not _mark(grads, zero, one).item():
+        zero, one = self._host
+        if not (grads and _mark(grads, zero, one).item()):
             return False
         zero.zero_()  # it has been marked
         return True
-
-    def _constants(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        if device not in self._kept:
-            self._kept[device] = torch.zeros((), device=device), torch.ones((), device=device)
-        return self._kept[device]
 
 
 def _mark(grads: list[torch.Tensor], found: torch.Tensor, one: torch.Tensor) -> torch.Tensor:

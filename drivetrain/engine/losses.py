@@ -114,8 +114,9 @@ def sum_losses(losses: Mapping[str, torch.Tensor], iteration: int) -> torch.Tens
     Raises:
         TrainingError: they are no tensors.
     """
-    values = list(losses.values())
-    total = sum(values[1:], values[0]) if values else None  # one addition less than with a start of 0
+    total = None
+    for loss in losses.values():
+        total = loss if total is None else total + loss
     if not isinstance(total, torch.Tensor):
         raise TrainingError(
             f"the model returned {losses!r} at iteration {iteration}: in training mode it has to return a dict of "
