@@ -135,7 +135,7 @@ class ImageFile:
         return _upright(pixels, self._orientation)
 
     def _simplejpeg(self, part: int) -> UInt8Array | None:
-        """A plain JPEG through simplejpeg, which is faster and gives Pillow's pixels; None where Pillow has to do it."""
+        """A plain JPEG by simplejpeg, which is faster and gives Pillow's pixels; None where Pillow has to do it."""
         mode, format = self._image.mode, self._format
         if mode not in ("RGB", "L") or not _has_simplejpeg():
             return None
