@@ -333,8 +333,8 @@ def reasons(results: dict[str, dict[Case, Result]]) -> list[str]:
             least = sum(statistics.median(s.cpu for s in result.parts[f"exact {part}"]) * 1e3 for part in PARTS[:2])
             found.append(
                 f"{case}: the decoder and PyTorch's resize take {least:.2f} of these {own:.2f} ms; alone they would be "
-                f"{theirs / least:.2f} times as fast as detectron2's mapper. The rest is opening the file, the objects, "
-                "and Python, each in caches that the pixels have just been through."
+                f"{theirs / least:.2f} times as fast as detectron2's mapper. The rest is opening the file, the "
+                "objects, and Python, each in caches that the pixels have just been through."
             )
     return found
 

@@ -173,8 +173,8 @@ def main(arguments: list[str] | None = None) -> None:
         method=f"CPU time, {options.threads} thread(s), {options.rounds} rounds, median [quartiles].",
         parts=[
             prepared,
-            f"Target: at most {TARGET:g} ms outside of the model where detectron2's way takes {REFERENCE:g} ms for a model "
-            f"in BGR: the slower order takes {slowest:.2f} ms there, "
+            f"Target: at most {TARGET:g} ms outside of the model where detectron2's way takes {REFERENCE:g} ms for a "
+            f"model in BGR: the slower order takes {slowest:.2f} ms there, "
             f"{'reached' if slowest <= TARGET else 'not reached'}.",
             batched,
             same,
