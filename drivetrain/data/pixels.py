@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["as_image", "resized"]
+__all__ = ["as_image", "blank", "resized", "reversed_channels"]
 
 Array = np.ndarray[Any, Any]
 
@@ -24,6 +24,23 @@ def as_image(pixels: Array) -> Tensor:
         pixels = np.ascontiguousarray(pixels)
     view = torch.from_numpy(pixels)
     return view[None] if view.ndim == 2 else view.permute(2, 0, 1)
+
+
+def blank(like: Tensor, size: Sequence[int], value: int) -> Tensor:
+    """An image of (height, width) ``size`` with one value everywhere, with the channels and layout of another one."""
+    channels = like.shape[0]
+    if like.stride(0) == 1 and channels > 1:
+        return like.new_full((*size, channels), value).permute(2, 0, 1)
+    return like.new_full((channels, *size), value)
+
+
+def reversed_channels(image: Tensor) -> Tensor:
+    """A copy of an image (C, H, W) with its channels in reverse order, in the layout that it has."""
+    out = torch.empty_like(image)
+    # Channel by channel: where they lie side by side, `flip` takes several times as long.
+    for channel, copy in zip(image.numpy()[::-1], out.numpy(), strict=True):
+        copy[...] = channel
+    return out
 
 
 def resized(image: Tensor, size: Sequence[int], *, antialias: bool = True) -> Tensor:

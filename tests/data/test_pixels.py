@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from drivetrain.data.pixels import as_image, resized
+from drivetrain.data.pixels import as_image, blank, resized, reversed_channels
 
 
 def picture(height: int = 5, width: int = 7, channels: int = 3) -> np.ndarray:
@@ -53,6 +53,16 @@ def test_resized_pixels_do_not_depend_on_the_layout(channels: int, antialias: bo
 def test_colours_stay_side_by_side(layout: str) -> None:
     """Where they do not, all pixels were taken apart and put together again, which takes longer than the resize."""
     assert resized(layouts(picture(20, 30))[layout], (9, 13)).stride() == (1, 39, 3)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_is_made_of_an_image_has_its_layout(channels: int) -> None:
+    for image in layouts(picture(20, 30, channels)).values():
+        canvas, swapped = blank(image, (9, 13), 114), reversed_channels(image)
+        assert torch.equal(canvas, torch.full((channels, 9, 13), 114, dtype=torch.uint8))
+        assert torch.equal(swapped, image.flip(0))
+        assert image.stride(0) != 1 or (canvas.stride(0) == 1 or channels == 1)
+        assert not image.is_contiguous() or (canvas.is_contiguous() and swapped.is_contiguous())
 
 
 def test_floats_are_resized_too() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from drivetrain.data.pixels import reversed_channels
 from drivetrain.errors import ConfigError
 
 from .base import Augmentation, NoOpTransform, Size, Transform, load_kernels
@@ -43,10 +44,10 @@ class ColorTransform(Transform):
             "hue": functional.adjust_hue_image,
         }
         swap = self.image_format == "BGR"  # grey levels and hue depend on which channel is red
-        out = image.flip(0) if swap else image
+        out = reversed_channels(image) if swap else image
         for kind, amount in self.steps:
             out = apply[kind](out, amount)
-        return out.flip(0) if swap else out
+        return reversed_channels(out) if swap else out
 
     def _mask(self, masks: Tensor) -> Tensor:
         return masks

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from drivetrain.data.pixels import blank
 from drivetrain.errors import ConfigError
 
 from .base import Augmentation, NoOpTransform, Size, Transform, TransformList
@@ -46,7 +47,7 @@ class PadTransform(Transform):
 
     def _placed(self, image: Tensor, value: int) -> Tensor:
         height, width = self.input_size
-        canvas = image.new_full((*image.shape[:-2], *self.output_size), value)
+        canvas = blank(image, self.output_size, value)
         canvas[..., self.top : self.top + height, self.left : self.left + width] = image
         return canvas
 

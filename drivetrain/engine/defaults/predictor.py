@@ -14,7 +14,7 @@ from PIL import Image
 from drivetrain.config import CfgNode
 from drivetrain.data.catalog import Metadata, MetadataCatalog
 from drivetrain.data.images import ImageFile, convert_PIL_to_numpy
-from drivetrain.data.pixels import as_image
+from drivetrain.data.pixels import as_image, reversed_channels
 from drivetrain.data.transforms import Augmentation, Transform, build_augmentation
 from drivetrain.errors import UserInputError
 from drivetrain.modeling import build_model
@@ -152,7 +152,7 @@ class DefaultPredictor:
         height, width = image.shape[1:]
         resized = self._resize(height, width).apply_image(image)
         if reverse:
-            resized = _reversed(resized)
+            resized = reversed_channels(resized)
         elif resized is image:  # whose memory may be the caller's
             resized = resized.clone()
         return {"image": resized, "height": height, "width": width}
@@ -194,16 +194,6 @@ class DefaultPredictor:
                 return Metadata(**{**metadata.as_dict(), "thing_classes": names})  # the catalog's stays as it is
             return metadata
         return Metadata("predictor", **({"thing_classes": names} if names else {}))
-
-
-def _reversed(image: torch.Tensor) -> torch.Tensor:
-    """A copy of an image (3, H, W) with its channels in reverse order; channel by channel, several times faster than
-    ``flip``.
-    """
-    out = torch.empty_like(image)
-    for channel, copy in zip(image.numpy()[::-1], out.numpy(), strict=True):
-        copy[...] = channel
-    return out
 
 
 def _not_an_image(value: Any) -> str:
