@@ -15,7 +15,7 @@ from drivetrain.config import CfgNode
 from drivetrain.data.catalog import Metadata, MetadataCatalog
 from drivetrain.data.images import ImageFile, convert_PIL_to_numpy
 from drivetrain.data.pixels import as_image, reversed_channels
-from drivetrain.data.transforms import Augmentation, Transform, build_augmentation
+from drivetrain.data.transforms import build_augmentation
 from drivetrain.errors import UserInputError
 from drivetrain.modeling import build_model
 
@@ -38,7 +38,7 @@ class DefaultPredictor:
         cfg: a copy of the config.
         metadata: the test dataset's metadata; ``thing_classes`` holds the class names.
         model: the model, in evaluation mode.
-        aug: the resizing before the model; to change it, set another one.
+        aug: the resizing before the model; it may be changed, or another one be set.
         input_format: the model's channel order, ``"RGB"`` or ``"BGR"``.
 
     Raises:
@@ -49,8 +49,6 @@ class DefaultPredictor:
         predictor = DefaultPredictor.from_checkpoint("output/model_final.pth")
         instances = predictor("image.jpg")["instances"]
     """
-
-    _resizing: tuple[Augmentation, tuple[int, int], Transform] | None = None  # the last one drawn, for which image size
 
     def __init__(self, cfg: CfgNode) -> None:
         self.cfg = cfg.clone()
@@ -150,20 +148,12 @@ class DefaultPredictor:
         """One image as the model takes it: resized, (3, H, W), in the model's channel order, in memory of its own."""
         image, reverse = self._read(source)
         height, width = image.shape[1:]
-        resized = self._resize(height, width).apply_image(image)
+        resized = self.aug.draw(np.random.default_rng(0), height, width).apply_image(image)
         if reverse:
             resized = reversed_channels(resized)
         elif resized is image:  # whose memory may be the caller's
             resized = resized.clone()
         return {"image": resized, "height": height, "width": width}
-
-    def _resize(self, height: int, width: int) -> Transform:
-        """The resizing of images of a size; the last one is kept, for most images have the size of the one before."""
-        kept = self._resizing
-        if kept is None or kept[0] is not self.aug or kept[1] != (height, width):
-            drawn = self.aug.draw(np.random.default_rng(0), height, width)
-            kept = self._resizing = (self.aug, (height, width), drawn)
-        return kept[2]
 
     def _read(self, source: Any) -> tuple[torch.Tensor, bool]:
         """A uint8 tensor (3, H, W), and whether its channels are in the other order than the model's."""

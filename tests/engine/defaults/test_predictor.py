@@ -135,6 +135,8 @@ def test_each_image_is_resized_for_its_own_size_and_by_the_resizing_of_now(untra
         assert predictor._prepare(noise(1, (height, width))[0])["image"].shape[1:] == expected
     predictor.aug = ResizeShortestEdge(32)
     assert predictor._prepare(noise(1, (128, 80))[0])["image"].shape[1:] == (51, 32)
+    predictor.aug.sizes = (16,)
+    assert predictor._prepare(noise(1, (128, 80))[0])["image"].shape[1:] == (26, 16)
 
 
 def test_a_size_of_zero_leaves_the_image_alone(untrained: Any) -> None:
