@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 
 from drivetrain.engine.launcher import launch
 from drivetrain.errors import CheckpointError, LaunchError, TrainingError
@@ -31,11 +32,12 @@ def ranks(extra=None):
     return [row for row in comm.all_gather(mine)] + [extra]
 
 def wait_after(action):
-    """One rank acts; the others wait for it at a barrier, then for a minute."""
+    """One rank acts; the others wait for it at a barrier, then for two minutes, and tell if nobody ended them."""
     if comm.get_rank() == comm.get_world_size() - 1:
         action()
     comm.synchronize()
-    time.sleep(60)
+    time.sleep(120)
+    Path(__file__).with_name("not_ended").touch()
 
 def broken(): wait_after(lambda: [][3])
 def killed(): wait_after(lambda: os.kill(os.getpid(), 9))
@@ -185,31 +187,36 @@ def test_two_processes_return_rank_0s_value(jobs, others):
     assert not set(multiprocessing.active_children()) - others
 
 
-def test_the_first_error_is_shown_whole(jobs, capfd, others):
-    start = time.monotonic()
+def test_the_first_error_is_shown_whole(jobs, tmp_path, capfd, others):
     with pytest.raises(TrainingError, match=r"^rank 1 failed with IndexError: list index out of range") as caught:
         launch(jobs.broken, 2)
     assert "launch_jobs.py" in str(caught.value)
     assert "def broken(): wait_after" in str(caught.value)
-    assert time.monotonic() - start < 50, "the other rank was not ended"
+    assert not (tmp_path / "not_ended").exists()
     assert not set(multiprocessing.active_children()) - others
     assert "Traceback" not in capfd.readouterr().err  # it comes once, in the error
 
 
-def test_a_killed_process_ends_all(jobs, others):
-    start = time.monotonic()
+def test_a_killed_process_ends_all(jobs, tmp_path, others):
     with pytest.raises(TrainingError, match="rank 1 was killed by SIGKILL"):
         launch(jobs.killed, 2)
-    assert time.monotonic() - start < 50
+    assert not (tmp_path / "not_ended").exists()
     assert not set(multiprocessing.active_children()) - others
 
 
-def test_processes_that_do_not_end_by_themselves_are_ended_within_seconds(jobs, others):
-    start = time.monotonic()
+def test_processes_that_do_not_end_by_themselves_are_ended_within_seconds(jobs, others, monkeypatch):
+    left = []  # processes still there when torch's agent begins to end them, to which it gives half a minute
+    shutdown = LocalElasticAgent._shutdown
+
+    def noted(agent, *args, **kwargs):
+        left.append({process.pid for process in set(multiprocessing.active_children()) - others})
+        shutdown(agent, *args, **kwargs)
+
+    monkeypatch.setattr(LocalElasticAgent, "_shutdown", noted)
     with pytest.raises(TrainingError, match="rank 1 failed with ValueError: here it is") as caught:
         launch(jobs.stubborn, 2)
     assert "launch_jobs.py" in str(caught.value)
-    assert time.monotonic() - start < 28, "it waited for the half minute of torch's agent"
+    assert left and not any(left)
     assert not set(multiprocessing.active_children()) - others
 
 
@@ -380,11 +387,10 @@ def test_torchrun_shows_the_error_of_a_rank(jobs, tmp_path):
     script = tmp_path / "joined.py"
     script.write_text("import launch_jobs, drivetrain.engine.launcher as l\nl.launch(launch_jobs.broken, 1)\n")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    start = time.monotonic()
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode != 0 and "IndexError: list index out of range" in done.stderr
     assert "def broken(): wait_after" in done.stderr
-    assert time.monotonic() - start < 55, "the other rank was not ended"
+    assert not (tmp_path / "not_ended").exists()
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import numpy as np
 
 from drivetrain.data.paths import FolderIndex
 
-from .coco_file import BoolArray, Section, read_coco_file
+from .coco_file import BoolArray, CocoFile, Section, read_coco_file
 from .coco_shapes import FloatArray, check_boxes, check_keypoints, check_segmentations, is_numbers
 from .defects import Defect, DefectReport, Severity
 from .keypoint_pairs import flip_pairs
@@ -23,6 +23,7 @@ __all__ = [
     "check_annotation_entries",
     "check_categories",
     "check_coco",
+    "check_coco_sections",
     "check_image_entries",
 ]
 
@@ -91,8 +92,13 @@ def check_coco(
         when the report has no errors.
     """
     file = read_coco_file(json_file, report)
-    if file is None:
-        return None
+    return None if file is None else check_coco_sections(file, image_root, check_images=check_images)
+
+
+def check_coco_sections(
+    file: CocoFile, image_root: str | os.PathLike[str], *, check_images: bool = True
+) -> CocoColumns | None:
+    """Check a file that was read as :func:`check_coco` does; defects go to the sections' report."""
     categories = check_categories(file.categories) if file.categories is not None else None
     if file.images is not None:
         check_image_entries(file.images, FolderIndex(image_root), check_images)

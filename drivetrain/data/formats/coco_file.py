@@ -7,7 +7,7 @@ import gc
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from .defects import Defect, DefectReport, Severity, first_repeated
 __all__ = ["CocoFile", "Section", "parse_json", "paused_gc", "read_coco_file"]
 
 BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
+
+_SECTIONS = ("images", "annotations", "categories")
 
 
 class Section:
@@ -80,12 +82,21 @@ class Section:
 
 @dataclass
 class CocoFile:
-    """The sections of one file; None for a section that is missing or not a list."""
+    """The sections of one file; None for a section that is missing or not a list.
+
+    Attributes:
+        path: the file.
+        images: its images.
+        annotations: its annotations.
+        categories: its categories.
+        others: everything else in it, as ``info`` and ``licenses``, as the file has it.
+    """
 
     path: str
     images: Section | None
     annotations: Section | None
     categories: Section | None
+    others: dict[str, Any] = field(default_factory=dict)
 
 
 def read_coco_file(json_file: str | os.PathLike[str], report: DefectReport) -> CocoFile | None:
@@ -102,10 +113,9 @@ def read_coco_file(json_file: str | os.PathLike[str], report: DefectReport) -> C
         hint = "; a list is a results file, not annotations" if isinstance(content, list) else ""
         _error(report, "wrong top level", f"{path} holds a JSON {_json_type(content)}, not an object{hint}")
         return None
-    images, annotations, categories = (
-        _section(content, name, report) for name in ("images", "annotations", "categories")
-    )
-    return CocoFile(path, images, annotations, categories)
+    images, annotations, categories = (_section(content, name, report) for name in _SECTIONS)
+    others = {name: value for name, value in content.items() if name not in _SECTIONS}
+    return CocoFile(path, images, annotations, categories, others)
 
 
 @contextlib.contextmanager

@@ -181,8 +181,17 @@ def summary(source: str, images: int, annotations: int, classes: int, seconds: f
         logger.warning(f"{source} has no usable annotation: it can be predicted on, not trained on")
 
 
-def make_records(columns: CocoColumns, image_root: str, extra_keys: tuple[str, ...] = ()) -> list[Record]:
-    """The records of a checked file, as `load_coco_json` returns them."""
+def make_records(
+    columns: CocoColumns, image_root: str, extra_keys: tuple[str, ...] = (), *, with_entries: bool = False
+) -> list[Record]:
+    """The records of a checked file, as `load_coco_json` returns them.
+
+    Args:
+        columns: the file.
+        image_root: the folder of the images.
+        extra_keys: further keys to copy from each annotation that has them.
+        with_entries: give each record and each annotation what the file says of it, under ``entry``.
+    """
     annotations: list[list[dict[str, Any]]] = [[] for _ in columns.images]
     rows = zip(
         columns.keep.tolist(),
@@ -208,8 +217,15 @@ def make_records(columns: CocoColumns, image_root: str, extra_keys: tuple[str, .
         for key in extra_keys:
             if key in entry and key not in made:
                 made[key] = entry[key]
+        if with_entries:
+            made["entry"] = entry
         annotations[image].append(made)
-    return [_record(columns.images[i], annotations[i], image_root) for i in _image_order(columns.images)]
+    order = _image_order(columns.images)
+    records = [_record(columns.images[i], annotations[i], image_root) for i in order]
+    if with_entries:
+        for record, i in zip(records, order, strict=True):
+            record["entry"] = columns.images[i]
+    return records
 
 
 def _record(entry: dict[str, Any], annotations: list[dict[str, Any]], image_root: str) -> Record:

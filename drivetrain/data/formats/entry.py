@@ -23,14 +23,17 @@ class ReadDataset:
     """What was read from a dataset's files.
 
     Attributes:
-        records: one dict for each image.
+        records: one dict for each image. Those of COCO files, and their annotations, have under ``entry`` what the file
+            says of them, for when they are written into such a file again.
         image_root: the folder of the images; every ``file_name`` lies in it.
         metadata: what the files say about the dataset, as ``thing_classes``; goes to its metadata.
+        sections: what a COCO file holds beside images and annotations, as it has it: ``categories``, ``info``, ...
     """
 
     records: list[Record]
     image_root: str
     metadata: dict[str, Any] = field(default_factory=dict)
+    sections: dict[str, Any] = field(default_factory=dict)
 
 
 def register_dataset(name: str, load: Callable[[], list[Record]], metadata: Mapping[str, Any]) -> None:
