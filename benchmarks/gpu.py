@@ -216,8 +216,8 @@ def main(arguments: list[str] | None = None) -> None:
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU"
         method = (
             f"On {name}. {options.rounds} rounds of {options.iterations} iterations of {options.images} images of "
-            f"{options.size}x{options.size}, {options.threads} thread(s); median [quartiles]. Ratios are taken within a "
-            "round."
+            f"{options.size}x{options.size}, {options.threads} thread(s); median [quartiles]. Ratios are taken within "
+            "a round."
         )
     publish(Section("gpu", "The step of a real detector", method, parts, ("torch", "torchvision")), options.document)
 

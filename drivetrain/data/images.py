@@ -9,7 +9,6 @@ import io
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -230,7 +229,10 @@ def _content(name: str, max_pixels: int) -> bytes:
     try:
         found = os.stat(name)
         usable = stat.S_ISREG(found.st_mode) and found.st_size <= limit
-        content = Path(name).read_bytes() if usable else b""
+        content = b""
+        if usable:
+            with open(name, "rb", buffering=0) as file:
+                content = file.readall()
     except FileNotFoundError:
         raise UnreadableImageError(f"image {name!r} does not exist") from None
     except (OSError, ValueError) as err:  # a ValueError for names that no file can have
