@@ -39,6 +39,23 @@ def test_dtype_and_grey_images() -> None:
     assert batch.to("cpu").device.type == "cpu"
 
 
+@pytest.mark.parametrize("sizes", [[(4, 6)], [(4, 6), (4, 6)], [(4, 6), (3, 5)]])
+def test_a_batch_is_of_planes_whatever_the_images_layout(sizes: list[tuple[int, int]]) -> None:
+    """Models compute the same bits for images that were decoded and for those that somebody made planes of."""
+    images = [torch.randint(0, 256, (h, w, 3), dtype=torch.uint8).permute(2, 0, 1) for h, w in sizes]
+    for dtype in (None, torch.float32):
+        batch = ImageList.from_tensors(images, 2, 7.0, dtype=dtype)
+        planes = ImageList.from_tensors([image.contiguous() for image in images], 2, 7.0)
+        assert batch.tensor.is_contiguous() and batch.tensor.dtype == (dtype or torch.uint8)
+        assert torch.equal(batch.tensor, planes.tensor.to(batch.tensor.dtype))
+
+
+def test_gradients_reach_the_images() -> None:
+    images = [torch.ones(1, 2, 2, requires_grad=True), torch.ones(1, 2, 2, requires_grad=True)]
+    ImageList.from_tensors(images).tensor.sum().backward()
+    assert all(image.grad is not None and image.grad.sum() == 4 for image in images)
+
+
 def test_what_cannot_be_batched() -> None:
     with pytest.raises(ValueError, match="empty"):
         ImageList.from_tensors([])
