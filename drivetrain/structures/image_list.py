@@ -79,8 +79,8 @@ class ImageList:
         full = all(size == (height, width) for size in sizes)
         first = tensors[0]
         batch = first.new_empty(shape, dtype=dtype) if full else first.new_full(shape, pad_value, dtype=dtype)
-        for image, row, (h, w) in zip(tensors, batch, sizes, strict=True):
-            row[..., :h, :w].copy_(image)
+        for i, (image, (h, w)) in enumerate(zip(tensors, sizes, strict=True)):
+            batch[i, ..., :h, :w].copy_(image)
         return ImageList(batch, sizes)
 
 
