@@ -50,6 +50,11 @@ examples:
     drivetrain data convert train=demo_output/data/instances_train.json val=demo_output/data/instances_val.json \\
         --to yolo --output shapes_yolo
     drivetrain data convert val=shapes_yolo --to voc --output shapes_voc
+
+From coco to coco everything in the files is kept but annotations that cannot be used, the parts of boxes outside their
+images, and the images' folders; the same of coco_panoptic. Other formats get classes, boxes, masks and keypoints as far
+as they have a place for them (what is lost is counted and told); of all else, such as areas, licences, attributes and
+supercategories, nothing is kept.
 """
 _SPLIT = f"""\
 examples:
@@ -59,6 +64,8 @@ examples:
 
   Images that have the same text before the first '_' in their names stay together:
     drivetrain data split frames.json --fractions train=0.9 val=0.1 --group-by '^[^_]+' --output splits
+
+The splits of a coco file hold all that it says. Those of other formats are written as 'drivetrain data convert' does.
 """
 _SHAPES = """\
 examples:
@@ -119,7 +126,8 @@ def _add_convert(result: argparse.ArgumentParser) -> None:
         "sources",
         nargs="+",
         metavar="[SPLIT=]DATASET",
-        help="as for inspect; several are the splits of one dataset, as train=a.json val=b.json",
+        help="as for inspect; several are the splits of one dataset, as train=a.json val=b.json; the name is also that "
+        "of the split to read, unless --split tells another",
     )
     result.add_argument("--to", required=True, choices=_FORMATS, help="the format to write")
     result.add_argument("--output", required=True, metavar="DIR", help="a new folder")
@@ -172,7 +180,7 @@ def _source(path: str, args: argparse.Namespace, split: str | None = None) -> So
         format=args.format,
         images=args.images,
         labels=args.labels,
-        split=split or args.split,
+        split=args.split or split,
         classes=_classes(args.classes),
     )
 

@@ -47,8 +47,9 @@ def inspect_source(
         names = read.metadata.get("stuff_classes")
         if source.format == "coco_panoptic":
             check_panoptic_maps(read.records, report, _MOST_MAPS)
-        elif source.format == "sem_seg" and names:
-            check_label_maps(read.records, len(names), read.metadata["ignore_label"], report, _MOST_MAPS)
+        elif source.format == "sem_seg":
+            classes = len(names) if names else None
+            check_label_maps(read.records, classes, read.metadata["ignore_label"], report, _MOST_MAPS)
     found = inspect_dataset(read, most_maps=0 if quick else _MOST_MAPS)
     if not quick:
         found.repeated_images = duplicate_images(read.records)

@@ -16,7 +16,11 @@ def help_formatter() -> Any:
     """The class that formats help texts."""
     from rich_argparse import RawDescriptionRichHelpFormatter
 
-    return RawDescriptionRichHelpFormatter
+    class Formatter(RawDescriptionRichHelpFormatter):
+        text_markup = False  # 'drivetrain[video]' is a text
+        group_name_formatter = str  # COCO stays COCO
+
+    return Formatter
 
 
 def add_file_options(parser: argparse.ArgumentParser) -> None:

@@ -9,6 +9,7 @@ of this package that is not owned by an object.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ class _DatasetCatalog:
 
     def __init__(self) -> None:
         self._functions: dict[str, LoadFunction] = {}
+        self._kept: dict[str, Sequence[Record]] | None = None  # within `kept`
 
     def register(self, name: str, func: LoadFunction) -> None:
         """Give the dataset ``name`` its loading function.
@@ -73,13 +75,29 @@ class _DatasetCatalog:
             UnknownDatasetError: the name is not registered (also a KeyError).
         """
         function = self._function(name)
+        if self._kept is not None and name in self._kept:
+            return self._kept[name]
         store: Callable[[], Sequence[Record]] = getattr(function, "store", function)
-        return store()
+        records = store()
+        if self._kept is not None:
+            self._kept[name] = records
+        return records
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Read a dataset once within the block (or function), however often `store` is asked for it."""
+        outer = self._kept
+        self._kept = {} if outer is None else outer
+        try:
+            yield
+        finally:
+            self._kept = outer
 
     def pop(self, name: str) -> LoadFunction:
         """Forget ``name`` and return its loading function; UnknownDatasetError if there is none."""
         function = self._function(name)
         del self._functions[name]
+        (self._kept or {}).pop(name, None)
         return function
 
     def remove(self, name: str) -> None:
@@ -92,7 +110,8 @@ class _DatasetCatalog:
 
     def clear(self) -> None:
         """Forget every dataset."""
-        self._functions.clear()
+        for name in self.list():
+            self.remove(name)
 
     def __contains__(self, name: object) -> bool:
         return name in self._functions

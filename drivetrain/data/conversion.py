@@ -59,7 +59,14 @@ class Conversion:
 def convert(
     sources: Mapping[str, Source], target: str, folder: str | os.PathLike[str], *, image_files: str = "copy"
 ) -> Conversion:
-    """Write datasets, the splits of one, in another format.
+    """Write datasets, the splits of one, in another format, or in their own.
+
+    From COCO to COCO, and from panoptic to panoptic, everything is kept that a file says of the images, categories and
+    annotations that are kept, ids and keys of one's own included, and its other sections. Not kept are annotations
+    without a usable box or polygon, which the reports tell, what of a box lies outside its image, and the images' file
+    names, which become those in the new folder. To every other format goes what it has a place for: classes, boxes,
+    masks, keypoints; what objects lose of these is counted. Everything else that the files say (areas, licences,
+    attributes, supercategories, ``pose`` and ``truncated``, ...) is not kept.
 
     Args:
         sources: split's name -> where its data lies.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Protocol
@@ -279,14 +280,16 @@ class InferenceLoader(DataLoader[Any]):
             raise ConfigError(
                 f"the batch size of evaluation (TEST.IMS_PER_BATCH) must be an integer of 1 or more, not {batch_size!r}"
             )
-        super().__init__(
-            SampleSource(dataset, mapper, collate_fn),  # type: ignore[arg-type]
-            sampler=InferenceSampler(len(dataset)) if sampler is None else sampler,
-            batch_size=batch_size,
-            num_workers=check_num_workers(num_workers),
-            collate_fn=_as_is,
-            generator=torch.Generator(),  # else each iter() draws from the training's own
-        )
+        with warnings.catch_warnings():  # of more workers than cores, which the config's default has on small machines
+            warnings.filterwarnings("ignore", "This DataLoader will create")
+            super().__init__(
+                SampleSource(dataset, mapper, collate_fn),  # type: ignore[arg-type]
+                sampler=InferenceSampler(len(dataset)) if sampler is None else sampler,
+                batch_size=batch_size,
+                num_workers=check_num_workers(num_workers),
+                collate_fn=_as_is,
+                generator=torch.Generator(),  # else each iter() draws from the training's own
+            )
 
     def batch(self, number: int) -> Any:
         """Batch ``number`` of this rank, made in this process; an IndexError after the last one.

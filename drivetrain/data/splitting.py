@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,9 @@ def split_dataset(
 ) -> Conversion:
     """Cut a dataset into splits and write them into a new folder, in its own format.
 
-    Of a COCO file the splits are files ``instances_SPLIT.json`` with all that it holds; the images stay where they are,
-    under the names that they have. Of other formats the images are put into the folder.
+    Of a COCO file the splits are files ``instances_SPLIT.json`` with all that it holds, also what cannot be used; the
+    images stay where they are, under the names that they have. Of other formats the images are put into the folder, and
+    what :func:`drivetrain.data.conversion.convert` keeps of their annotations is kept.
 
     Args:
         source: the dataset.
@@ -66,9 +68,7 @@ def split_dataset(
     if source.format == "coco":
         result = _split_coco(source, read, places, folder)
     else:
-        parts = {
-            s: ReadDataset([read.records[i] for i in p], read.image_root, read.metadata) for s, p in places.items()
-        }
+        parts = {s: replace(read, records=[read.records[i] for i in p]) for s, p in places.items()}
         result = write_dataset(parts, source.format, folder, image_files=image_files)
     result.reports = reports
     return result

@@ -10,9 +10,10 @@ import torch
 
 from drivetrain.errors import TrainingError
 
-__all__ = ["BFloat16", "Float16", "Precision", "build_precision", "device_of"]
+__all__ = ["NOTHING", "BFloat16", "Float16", "Precision", "build_precision", "device_of"]
 
-_NOTHING = nullcontext()  # may be entered again and again; making one takes longer than entering it
+NOTHING = nullcontext()
+"""A context that does nothing, to be entered again and again: making one takes longer than entering it."""
 
 
 class Precision:
@@ -28,7 +29,7 @@ class Precision:
 
     def context(self) -> AbstractContextManager[Any]:
         """The context in which the model's forward runs."""
-        return _NOTHING
+        return NOTHING
 
     def backward(self, total: torch.Tensor, seed: torch.Tensor | None = None) -> None:
         """Run backward from the total loss (scalar), starting with gradient ``seed`` (default 1)."""

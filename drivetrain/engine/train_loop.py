@@ -31,16 +31,14 @@ from drivetrain.events.storage import EventStorage, innermost_storage
 from .finite import FiniteGuard, NonFinitePolicy, Rewind
 from .hook_base import HookBase, HookList
 from .losses import LossRecorder, clear_gradients, mean_losses, sum_losses, world_size
+from .precision import NOTHING, Precision, build_precision, device_of
 
 if TYPE_CHECKING:
     from .bad_batch import BadBatchWriter
-    from .precision import Precision
 
 __all__ = ["HookBase", "SimpleTrainer", "TrainerBase"]
 
 logger = logging.getLogger(__name__)
-
-_NOTHING = nullcontext()  # may be entered again and again; making one takes longer than entering it
 
 
 class TrainerBase:
@@ -54,11 +52,10 @@ class TrainerBase:
     """
 
     storage: EventStorage
-    _hook_list = HookList()  # of a subclass that never called __init__, until it registers a hook
+    _hook_list = HookList()  # until one is registered: `_hooks` makes the trainer's own when first asked for
     _restored_events: Mapping[str, Any] | None = None  # of a checkpoint, until training opens its storage
 
     def __init__(self) -> None:
-        self._hooks = []
         self.iter = self.start_iter = self.max_iter = 0
 
     @property
@@ -210,8 +207,6 @@ class SimpleTrainer(TrainerBase):
         metric_period: int = 20,
         bad_batches: BadBatchWriter | None = None,
     ) -> None:
-        from .precision import build_precision, device_of
-
         super().__init__()
         if accumulate < 1:
             raise TrainingError(f"accumulate={accumulate} must be at least 1 batch per iteration")
@@ -301,7 +296,7 @@ class SimpleTrainer(TrainerBase):
 
         The ``first`` of an iteration clears the gradients; with the ``last`` one DDP reduces them.
         """
-        with _NOTHING if last else getattr(self.model, "no_sync", nullcontext)():
+        with NOTHING if last else getattr(self.model, "no_sync", nullcontext)():
             if first and self.zero_grad_before_forward:
                 clear_gradients(self.optimizer)
             losses = self.forward(batch)
@@ -355,9 +350,8 @@ class SimpleTrainer(TrainerBase):
 
     def read_device(self, now: bool = False) -> None:
         """At a period's end, or now, exchange metrics, requests to stop and bad losses with devices and other ranks."""
-        if not self._recorder.pending:
-            return
-        if not (now or (self.iter + 1) % self.metric_period == 0 or self.iter + 1 >= self.max_iter):
+        done = self.iter + 1
+        if not (self._recorder.pending and (now or done % self.metric_period == 0 or done >= self.max_iter)):
             return
         stop, bad = self._recorder.read_device(self.storage, self.iter, self._stop_reason is not None)
         if bad is not None:

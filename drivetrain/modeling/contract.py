@@ -2,7 +2,8 @@
 
 A **batch** is a list with one dictionary per image:
 
-* ``image``: uint8 tensor (C, H, W), already resized, channels in the order of ``INPUT.FORMAT``, on any device;
+* ``image``: uint8 tensor (C, H, W), already resized, channels in the order of ``INPUT.FORMAT``, on any device, in any
+  memory layout (those of the mapper have their channels side by side, so that ``view`` fails: use ``reshape``);
 * ``height``, ``width``: the size of the original image in pixels, in which outputs are given;
 * ``image_id``, ``file_name``: whose image it is.
 

@@ -151,3 +151,20 @@ def test_wrong_fractions(call: Call, shapes: SyntheticDataset, fractions: list[s
     with pytest.raises(UserInputError, match=why):
         call("split", shapes.train_json, "--fractions", *fractions, "--output", "s")
     assert not Path("s").exists()
+
+
+def test_a_split_is_read_under_one_name_and_written_under_another(call: Call, shapes: SyntheticDataset) -> None:
+    call("convert", f"default={shapes.train_json}", "--to", "voc", "--output", "v")
+    with pytest.raises(DatasetError, match=r"no list .*train\.txt' \(there: default\)"):
+        call("convert", "train=v", "--to", "yolo", "--output", "y")
+    with pytest.raises(DatasetError, match="splits train, val, test, not 'default': name one as train=DATASET"):
+        call("convert", "v", "--to", "yolo", "--output", "y")
+    out = call("convert", "train=v", "--split", "default", "--to", "yolo", "--output", "y")
+    assert "yolo, images: train 8; in y" in out
+
+
+def test_help_tells_what_is_not_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    for action, text in (("convert", "and supercategories, nothing is kept"), ("split", "hold all that it says")):
+        with pytest.raises(SystemExit):
+            run([action, "--help"])
+        assert text in " ".join(capsys.readouterr().out.split())

@@ -34,14 +34,18 @@ def test_pixels_of_maps_are_checked(tmp_path: Path) -> None:
     report = DefectReport("x")
     inspect_source(find_source(tmp_path / "maps"), report)
     assert report.counts == {"label out of range": 1}
+    (tmp_path / "maps" / "classes.txt").unlink()
+    Image.new("RGB", (32, 32)).save(Path(maps.train_labels) / "000001.png")
+    inspect_source(find_source(tmp_path / "maps"), report := DefectReport("x"))
+    assert report.counts == {"unreadable label map": 1}
     panoptic = make_synthetic_panoptic(tmp_path / "pan", train=2, val=1, size=(32, 32))
     Image.new("RGB", (32, 32), (99, 0, 0)).save(Path(panoptic.train_panoptic) / "000000.png")
     inspect_source(find_source(panoptic.train_json), report)
     assert report.counts["unknown segment"] == 1 and report.counts["segment without pixels"] >= 2
     report = DefectReport("x")
     inspect_source(find_source(panoptic.train_json), report, quick=True)
-    inspect_source(find_source(tmp_path / "maps"), report, quick=True)
-    assert not report
+    _, found = inspect_source(find_source(tmp_path / "maps"), report, quick=True)
+    assert not report and found is not None and found.label_maps == 0
 
 
 def test_nothing_to_read(tmp_path: Path) -> None:
@@ -68,7 +72,7 @@ def test_everything_is_printed_and_nothing_moves_the_cursor(capsys: pytest.Captu
         empty=5,
         empty_examples=["a.jpg", "b.jpg", "c.jpg", "d.jpg"],
         repeated_objects=2,
-        repeated_images=[["x\n.jpg", "y.jpg"]] * 7,
+        repeated_images=[["x\n.jpg", "y.jpg"], ["p.jpg", "q.jpg", "r.jpg", "s.jpg"], *([["z.jpg"] * 2] * 5)],
     )
     report = DefectReport("a.json")
     report.add(Defect("odd", "annotations[3]", "is \x1b[31modd", Severity.DROPPED))
@@ -80,7 +84,8 @@ def test_everything_is_printed_and_nothing_moves_the_cursor(capsys: pytest.Captu
         "640 x 480 (3), 1 x 2 (1), 1 x 3 (1), 1 x 4 (1), 1 x 5 (1), and 5 others",
         "5 images without an object: a.jpg, b.jpg, c.jpg, ...",
         "with the class and box of another one of their image: 2 objects",
-        r"the same image 2 times: x\n.jpg, y.jpg",
+        "the same image 2 times: x\\n.jpg, y.jpg\n",
+        "the same image 4 times: p.jpg, q.jpg, r.jpg, ...\n",
         "and 2 more groups of equal images",
         r"cat\x1b[2J",
         "87.5%",

@@ -21,6 +21,25 @@ def test_records_are_loaded_only_when_asked_for() -> None:
     assert catalog.list() == ["toy"] and "toy" in catalog and "other" not in catalog and len(catalog) == 1
 
 
+def test_within_a_block_a_dataset_is_read_once() -> None:
+    catalog, calls = Datasets(), []
+    catalog.register("toy", lambda: calls.append(1) or [{"file_name": "a.jpg"}])
+    with catalog.kept():
+        assert catalog.store("toy") is catalog.store("toy")
+        with catalog.kept():
+            catalog.store("toy")
+        assert len(calls) == 1
+        assert catalog.get("toy") is not catalog.store("toy") and len(calls) == 2  # always fresh
+        catalog.remove("toy")
+        catalog.register("toy", list)
+        assert catalog.store("toy") == []
+    catalog.remove("toy")
+    catalog.register("toy", lambda: calls.append(1) or [])
+    catalog.store("toy")
+    catalog.store("toy")
+    assert len(calls) == 4
+
+
 def test_an_unknown_name_is_a_dataset_error_and_a_key_error_with_suggestions() -> None:
     catalog = Datasets()
     catalog.register("blood_train", list)

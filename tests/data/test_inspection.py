@@ -64,6 +64,25 @@ def test_objects_are_counted_and_measured() -> None:
     assert json.loads(json.dumps(found.as_dict()))["classes"][0]["objects"] == 4
 
 
+def test_objects_are_repeated_by_class_and_box_within_an_image() -> None:
+    records = [
+        record("a.jpg", box(0, 1, 2, 3, 4), box(1, 1, 2, 3, 4), box(0, 1, 2, 3, 5)),
+        record("b.jpg", box(0, 1, 2, 3, 4), {**box(0, 1, 2, 4, 6), "bbox_mode": BoxMode.XYXY_ABS}, box(0, 1, 2, 3, 4)),
+    ]
+    assert inspect_dataset(ReadDataset(records, "")).repeated_objects == 2
+
+
+def test_pixels_of_the_ignored_label_do_not_count(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 0, 1, 255], [255] * 4], dtype=np.uint8)).save(tmp_path / "a.png")
+    Image.fromarray(np.full((2, 4), 255, dtype=np.uint8)).save(tmp_path / "b.png")
+    records = [
+        {"file_name": n, "sem_seg_file_name": str(tmp_path / f"{n}.png"), "width": 4, "height": 2} for n in ("a", "b")
+    ]
+    found = inspect_dataset(ReadDataset(records, "", {"stuff_classes": ["x", "y"], "ignore_label": 255}))
+    assert found.classes == [ClassRow("x", 0, 1, pytest.approx(2 / 3)), ClassRow("y", 0, 1, pytest.approx(1 / 3))]
+    assert (found.empty, found.empty_examples) == (1, ["b"])
+
+
 def test_a_set_without_objects_or_names() -> None:
     found = inspect_dataset(ReadDataset([record("a.jpg")], ""))
     assert (found.images, found.objects, found.empty, found.classes, found.box_sides) == (1, 0, 1, [], [])

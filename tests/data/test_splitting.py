@@ -12,7 +12,11 @@ from hypothesis import strategies as st
 from drivetrain.data.formats.image_folder import load_image_folder
 from drivetrain.data.formats.sem_seg import load_sem_seg
 from drivetrain.data.formats.sources import find_source
-from drivetrain.data.formats.synthetic import make_synthetic_classification, make_synthetic_segmentation
+from drivetrain.data.formats.synthetic import (
+    make_synthetic_classification,
+    make_synthetic_panoptic,
+    make_synthetic_segmentation,
+)
 from drivetrain.data.splitting import assign, group_names, split_dataset
 from drivetrain.errors import DatasetError, OutputError
 
@@ -58,6 +62,15 @@ def test_rare_classes_are_in_every_split_and_better_than_by_chance() -> None:
     assert max(stratified) < 0.12 < np.median(by_chance)
     different = [tuple(assign(counts, groups, fractions, seed).tolist()) for seed in range(3)]
     assert len(set(different)) == 3
+
+
+def test_of_splits_that_lack_a_class_alike_the_one_with_fewer_images_gets_it() -> None:
+    counts = np.zeros((20, 2), dtype=int)
+    counts[0, 0] = counts[2, 1] = 1
+    groups = ["a", "a", *(str(i) for i in range(18))]
+    for seed in range(10):
+        chosen = assign(counts, groups, (0.5, 0.5), seed)
+        assert chosen[0] == chosen[1] != chosen[2]
 
 
 def test_names_of_groups() -> None:
@@ -124,3 +137,18 @@ def test_groups_and_fractions_that_do_not_work(bccd: Path, tmp_path: Path) -> No
     (tmp_path / "out").touch()
     with pytest.raises(OutputError, match="exists already"):
         split_dataset(source, {"train": 0.8, "val": 0.2}, tmp_path / "out")
+
+
+def test_a_panoptic_file_is_cut_with_everything_in_it(tmp_path: Path) -> None:
+    made = make_synthetic_panoptic(tmp_path / "made", train=6, val=1, size=(32, 32))
+    content = json.loads(Path(made.train_json).read_text())
+    content["info"] = {"year": 2031}
+    for entry in (*content["images"], *content["annotations"], *content["categories"]):
+        entry["own"] = [1]
+    Path(made.train_json).write_text(json.dumps(content))
+    split_dataset(find_source(made.train_json), {"train": 0.5, "val": 0.5}, tmp_path / "out")
+    parts = [json.loads((tmp_path / "out" / f"panoptic_{split}.json").read_text()) for split in ("train", "val")]
+    for key in ("images", "annotations"):
+        joined = [json.dumps(entry, sort_keys=True) for part in parts for entry in part[key]]
+        assert sorted(joined) == sorted(json.dumps(entry, sort_keys=True) for entry in content[key])
+    assert all(part["categories"] == content["categories"] and part["info"] == content["info"] for part in parts)

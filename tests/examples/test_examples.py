@@ -1,14 +1,11 @@
-"""The examples run and do what they say; the commands and code in README exist."""
+"""The examples run and do what they say."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import importlib.util
 import inspect
 import json
-import re
-import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +17,6 @@ import torch
 
 from drivetrain import DatasetCatalog, DefaultTrainer, MetadataCatalog, get_cfg
 from drivetrain.checkpoint import read_checkpoint
-from drivetrain.cli.main import COMMANDS
 from drivetrain.data.formats.shapes import SHAPE_NAMES
 from drivetrain.data.formats.synthetic import SyntheticDataset, make_synthetic
 from drivetrain.engine import DefaultPredictor, default_setup
@@ -60,6 +56,13 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> SyntheticDataset:
 def custom_model() -> Iterator[ModuleType]:
     yield load("custom_model")
     MODELS.remove("grid_detector")
+
+
+def forget(*names: str) -> None:
+    """Let names of datasets be given again: within a process each stands for one folder."""
+    for name in set(names) & set(DatasetCatalog.list()):
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
 
 
 def final_weights(folder: Path, name: str = "model_final.pth") -> dict[str, torch.Tensor]:
@@ -222,11 +225,7 @@ def test_model_by_name_equals_model_as_object(custom_model: ModuleType, tmp_path
     for way in ([], ["--as-object"]):
         folder = tmp_path / f"run{len(weights)}"
         arguments = ["--output", str(folder), "--max-iter", "3", "--images", "8", *way]
-        # In one process, the name of a dataset stands for one folder.
-        for name in ("grid_train", "grid_val"):
-            if name in DatasetCatalog.list():
-                DatasetCatalog.remove(name)
-                MetadataCatalog.remove(name)
+        forget("grid_train", "grid_val")
         trainer = custom_model.main(custom_model.parser().parse_args(arguments))
         assert trainer.iter == 3
         weights.append(final_weights(folder))
@@ -294,98 +293,16 @@ def test_a_model_of_ones_own_takes_forty_lines(tmp_path: Path) -> None:
     assert output["classes"].shape == (3,) and output["classes"].sum().item() == pytest.approx(1)
 
 
-# README.md and the other guides
-
-GUIDES = ["README.md", "CONTRIBUTING.md", "examples/README.md"]
+# without_config.py
 
 
-def blocks(guide: str, language: str) -> list[str]:
-    text = (ROOT / guide).read_text(encoding="utf-8")
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-
-
-def shell_lines(guide: str) -> list[str]:
-    """Command lines of a guide's sh blocks, continued lines joined, comments left out."""
-    text = "\n".join(blocks(guide, "sh")).replace("\\\n", " ")
-    return [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
-
-
-def drivetrain_commands() -> list[str]:
-    lines = [line for guide in GUIDES for line in shell_lines(guide)]
-    return sorted({line for line in lines if line.startswith("drivetrain ")})
-
-
-@pytest.mark.parametrize("guide", GUIDES)
-def test_python_blocks_compile_and_their_imports_exist(guide: str) -> None:
-    """Each block compiles, and what it imports from the package is there."""
-    for i, block in enumerate(blocks(guide, "python")):
-        compile(block, f"{guide} block {i}", "exec")
-        for module, names in re.findall(r"^from (drivetrain[\w.]*) import ([\w, ]+)$", block, re.MULTILINE):
-            for name in names.split(","):
-                assert hasattr(importlib.import_module(module), name.strip()), f"{guide}: {module}.{name}"
-
-
-def test_readme_python_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The blocks run one after the other as they stand, but for fewer images and iterations."""
-    monkeypatch.chdir(tmp_path)
-    code = "\n".join(blocks("README.md", "python"))
-    for pattern, value in ((r"MAX_ITER = \d+", "MAX_ITER = 2"), (r"train=\d+, val=\d+", "train=8, val=2")):
-        code, count = re.subn(pattern, value, code)
-        assert count == 1, pattern
-    names: dict[str, Any] = {"__name__": "readme"}
-    exec(compile(code, "README.md", "exec"), names)
-    assert "AP50" in names["results"]["bbox"]
-    assert (tmp_path / "output/shapes_run/seen.jpg").is_file()
-    lines = (tmp_path / "output/regression/metrics.json").read_text().splitlines()
-    losses = [entry["loss_square"] for entry in map(json.loads, lines) if "loss_square" in entry]
-    assert losses[-1] < losses[0] / 10
-    assert names["trainer"].iter < 500  # its hook ended it
-    assert capsys.readouterr().out
-
-
-def test_readme_has_code_in_it() -> None:
-    assert len(blocks("README.md", "python")) >= 3
-    assert len(drivetrain_commands()) >= 6
-    assert {line.split()[1] for line in drivetrain_commands()} >= set(COMMANDS)
-
-
-@pytest.mark.parametrize("line", drivetrain_commands())
-def test_documented_commands_parse(line: str) -> None:
-    """The command exists, and so do its options; nothing is run."""
-    _, command, *arguments = shlex.split(line, comments=True)
-    assert command in COMMANDS
-    module = importlib.import_module(f"drivetrain.cli.{command}")
-    if hasattr(module, "parser"):
-        module.parser().parse_args(arguments)
-    else:
-        assert not arguments
-
-
-@pytest.mark.parametrize("block", blocks("README.md", "yaml"))
-def test_documented_configs_are_valid(block: str, tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text(block)
-    cfg = get_cfg()
-    cfg.merge_from_file(str(tmp_path / "config.yaml"))
-    cfg.validate()
-
-
-def test_files_that_guides_name_exist() -> None:
-    """Relative links, and paths in the commands of the repository's own folders."""
-    for guide in GUIDES:
-        text = (ROOT / guide).read_text(encoding="utf-8")
-        named = re.findall(r"\]\((?!http|#)([^)#]+)", text)
-        missing = [path for path in named if not (ROOT / guide).parent.joinpath(path).exists()]
-        own = re.findall(r"(?<![\w/])(?:recipes|examples|benchmarks)/[\w/]+\.\w+", text)
-        missing += [path for path in own if not (ROOT / path).exists()]
-        assert not missing, f"{guide} names files that do not exist: {missing}"
-
-
-def test_make_targets_that_guides_name_exist() -> None:
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for guide in GUIDES:
-        for line in shell_lines(guide):
-            if line.startswith("make "):
-                for target in line.split("#")[0].split()[1:]:
-                    assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{guide}: make {target}"
+def test_a_detector_is_trained_without_a_config_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    module = load("without_config")
+    module.main(str(tmp_path), 2, images=8)
+    assert read_checkpoint(tmp_path / "model_final.pth")["trainer"]["iteration"] == 1
+    forget("objects_train", "objects_val")
+    trainer = module.main(str(tmp_path), 3, images=8)
+    assert trainer.start_iter == 2
+    assert [iteration for _, iteration in trainer.storage.history("loss_classification").values()] == [0, 1, 2]
+    assert trainer.storage.latest()["bbox/AP50"][1] == 2  # evaluated after the last iteration
+    assert (tmp_path / "log.txt").is_file()

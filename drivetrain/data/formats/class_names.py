@@ -10,7 +10,7 @@ from drivetrain.errors import DatasetError
 from .defects import first_repeated
 from .folder_files import read_lines
 
-__all__ = ["CLASSES_FILE", "find_class_names", "read_class_names"]
+__all__ = ["CLASSES_FILE", "find_class_names", "read_class_names", "read_label_colours"]
 
 CLASSES_FILE = "classes.txt"
 """The usual name of such a file."""
@@ -30,6 +30,15 @@ def read_class_names(path: str | os.PathLike[str]) -> list[str]:
     if (twice := first_repeated(names)) is not None:
         raise DatasetError(f"{os.fspath(path)!r} names the class {twice!r} twice")
     return names
+
+
+def read_label_colours(path: str | os.PathLike[str]) -> list[str]:
+    """The names in a ``labelmap.txt`` of CVAT, of which a line is ``name:red,green,blue:parts:actions``.
+
+    Raises:
+        DatasetError: the file cannot be read.
+    """
+    return [line.split(":")[0] for line in read_lines(path, _LIMIT) if line and not line.startswith("#")]
 
 
 def find_class_names(folders: Sequence[str | os.PathLike[str]]) -> list[str] | None:

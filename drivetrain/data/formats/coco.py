@@ -16,12 +16,13 @@ from typing import Any
 from drivetrain.data.catalog import DatasetCatalog, MetadataCatalog
 from drivetrain.errors import DatasetError
 
-from .coco_check import check_coco
-from .coco_file import paused_gc
+from .coco_check import check_coco, check_coco_sections
+from .coco_file import paused_gc, read_coco_file
 from .coco_records import CocoRecords, fill_metadata, make_records, summary
 from .defects import DefectReport
+from .entry import ReadDataset
 
-__all__ = ["inspect_coco", "load_coco_json", "make_records", "register_coco_instances"]
+__all__ = ["inspect_coco", "load_coco_json", "make_records", "read_coco", "register_coco_instances"]
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +94,32 @@ def inspect_coco(
     with paused_gc():
         check_coco(json_file, image_root, report, check_images=check_images)
     return report
+
+
+def read_coco(
+    json_file: str | os.PathLike[str], image_root: str | os.PathLike[str], report: DefectReport
+) -> ReadDataset | None:
+    """Read as :func:`load_coco_json` does, with the entries of the file; every defect goes to ``report``.
+
+    Returns:
+        None when the file has errors.
+    """
+    root = os.fspath(image_root)
+    with paused_gc():
+        file = read_coco_file(json_file, report)
+        columns = None if file is None else check_coco_sections(file, root)
+        if file is None or file.categories is None or columns is None or report.has_errors:
+            return None
+        records = make_records(columns, root, ("difficult",), with_entries=True)
+    categories = columns.categories
+    found = {
+        "thing_classes": categories.names,
+        "thing_dataset_id_to_contiguous_id": categories.index,
+        "keypoint_names": categories.keypoint_names,
+        "keypoint_flip_map": categories.keypoint_flip_map,
+    }
+    metadata = {key: value for key, value in found.items() if value is not None}
+    return ReadDataset(records, root, metadata, {**file.others, "categories": file.categories.entries})
 
 
 def register_coco_instances(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from .coco_file import BoolArray, CocoFile, Section, read_coco_file
 from .coco_shapes import FloatArray, check_boxes, check_keypoints, check_segmentations, is_numbers
 from .defects import Defect, DefectReport, Severity
 from .keypoint_pairs import flip_pairs
+from .missing import missing_hint, with_slashes
 
 __all__ = [
     "Categories",
@@ -113,7 +114,12 @@ def check_categories(section: Section) -> Categories:
     )
     section.reject(bad, "incomplete category", lambda i: "needs an integer 'id' and a 'name'")
     section.reject(_repeated(section, ids), "duplicate category id", lambda i: f"repeats the id {ids[i]}")
-    section.reject(_repeated(section, names), "duplicate category name", lambda i: f"repeats the name {names[i]!r}")
+    section.note(
+        _repeated(section, names),
+        "duplicate category name",
+        lambda i: f"repeats the name {names[i]!r}: give it another one, or remove it if no annotation is of it",
+        Severity.ERROR,
+    )
     if len(section) == 0:
         message = f"{section.report.source}: the section 'categories' is empty, so there is no class to learn"
         section.report.add(Defect("no category", "", message, Severity.ERROR))
@@ -164,7 +170,11 @@ def _flip_pairs(section: Section, i: int, names: list[str]) -> list[tuple[str, s
 
 
 def check_image_entries(section: Section, folder: FolderIndex, check_files: bool) -> None:
-    """Check the section ``images``, and with ``check_files`` that each image is in the folder."""
+    """Check the section ``images``, and with ``check_files`` that each image is in the folder.
+
+    Names with backslashes, as tools on Windows write them, get slashes if they are no file as they are.
+    """
+    _put_slashes(section, folder)
     ids, names = section.column("id"), section.column("file_name")
     widths, heights = section.column("width"), section.column("height")
     rows = list(zip(ids, names, widths, heights, strict=True))
@@ -177,20 +187,39 @@ def check_image_entries(section: Section, folder: FolderIndex, check_files: bool
     _check_image_files(section, names, folder, check_files)
 
 
+def _put_slashes(section: Section, folder: FolderIndex) -> None:
+    names = section.column("file_name")
+    places = [i for i, name in enumerate(names) if isinstance(name, str) and _is_of_windows(name, folder)]
+    for i in places:
+        section.entries[i] = {**section.entries[i], "file_name": with_slashes(names[i])}
+    changed = np.zeros(len(section), dtype=bool)
+    changed[places] = True
+    section.note(
+        changed, "backslash in file name", lambda i: f"names {names[i]!r}, which is read with slashes", Severity.FIXED
+    )
+
+
+def _is_of_windows(name: str, folder: FolderIndex) -> bool:
+    """Whether a name has backslashes and is no file. One with a drive is absolute, and told as it is."""
+    return "\\" in name and ":" not in name and folder.problem(name) is not None
+
+
 def _check_image_files(section: Section, names: list[Any], folder: FolderIndex, check_files: bool) -> None:
     if check_files and len(section) and not os.path.isdir(folder.root):
         message = f"image folder {folder.root!r} does not exist"
         section.report.add(Defect("missing image folder", "", message, Severity.ERROR))
         check_files = False
     problems = {i: p for i in np.flatnonzero(section.ok).tolist() if (p := folder.problem(names[i])) is not None}
+
+    def describe(i: int) -> str:
+        return f"names {names[i]!r} in {folder.root!r}, which {problems[i][1]}{missing_hint(folder.root, names[i])}"
+
     for kind, title in (("unsafe", "unsafe file name"), ("missing", "missing image")):
         if kind == "missing" and not check_files:
             continue
         places = np.zeros(len(section), dtype=bool)
         places[[i for i, (found, _) in problems.items() if found == kind]] = True
-        section.note(
-            places, title, lambda i: f"names {names[i]!r} in {folder.root!r}, which {problems[i][1]}", Severity.ERROR
-        )
+        section.note(places, title, describe, Severity.ERROR)
 
 
 def _is_complete(image_id: Any, name: Any, width: Any, height: Any) -> bool:
@@ -223,13 +252,20 @@ def check_annotation_entries(
     bad_id = np.fromiter((type(i) not in (int, str) for i in ids), bool, len(ids))
     section.reject(bad_id, "incomplete annotation", lambda i: "needs an 'id' that is a number or a string")
     duplicate = _repeated(section, ids)
-    section.note(duplicate, "duplicate annotation id", lambda i: f"repeats the id {ids[i]!r}", Severity.ERROR)
+
+    def duplicated(i: int) -> str:
+        return f"repeats the id {ids[i]!r}; number the annotations so that each has an id of its own"
+
+    section.note(duplicate, "duplicate annotation id", duplicated, Severity.ERROR)
     _check_flags(section)
     if images is None or categories is None:
         return None  # every annotation would be of an unknown image or class
-    image_of = _look_up(image_ids, {k: i for i, k in enumerate(images.column("id")) if isinstance(k, Hashable)})
+    places = {k: i for i, k in enumerate(images.column("id")) if isinstance(k, Hashable)}
+    image_of = _look_up(image_ids, places)
     section.reject(
-        image_of < 0, "unknown image", lambda i: f"is of image {image_ids[i]!r}, which the file does not list"
+        image_of < 0,
+        "unknown image",
+        lambda i: f"is of image {image_ids[i]!r}, which the file does not list{_other_type(image_ids[i], places)}",
     )
     class_of = _look_up(category_ids, categories.index)
     known = ", ".join(f"{i} = {n!r}" for i, n in list(zip(categories.ids, categories.names, strict=True))[:10])
@@ -237,7 +273,10 @@ def check_annotation_entries(
     section.reject(
         class_of < 0,
         "unknown category id",
-        lambda i: f"has category_id {category_ids[i]!r}, which is not among the file's categories ({known}{more})",
+        lambda i: (
+            f"has category_id {category_ids[i]!r}, which is not among the file's categories ({known}{more})"
+            f"{_other_type(category_ids[i], categories.index)}"
+        ),
     )
     section.ok &= images.ok[image_of] if len(images) else False  # a broken image entry was told already
     sizes = _sizes(images)[image_of] if len(images) else np.ones((len(section), 2))
@@ -251,10 +290,12 @@ def check_annotation_entries(
 
 
 def _check_flags(section: Section) -> None:
-    crowd, area = section.column("iscrowd", 0), section.column("area", 0)
-    bad_crowd = np.fromiter((type(c) not in (int, bool, float) or c not in (0, 1) for c in crowd), bool, len(crowd))
+    """Check what annotations may have; null stands for nothing."""
+    crowd, area = section.column("iscrowd"), section.column("area")
+    flags = (int, bool, float, type(None))
+    bad_crowd = np.fromiter((type(c) not in flags or c not in (0, 1, None) for c in crowd), bool, len(crowd))
     section.reject(bad_crowd, "malformed iscrowd", lambda i: f"has iscrowd {crowd[i]!r}; it is 0 or 1")
-    bad_area = np.fromiter((not is_numbers([a], 1, finite=True) for a in area), bool, len(area))
+    bad_area = np.fromiter((a is not None and not is_numbers([a], 1, finite=True) for a in area), bool, len(area))
     section.reject(bad_area, "malformed area", lambda i: f"has the area {area[i]!r}; it is a number of pixels")
 
 
@@ -268,6 +309,14 @@ def _look_up(keys: list[Any], places: dict[Any, int]) -> np.ndarray[Any, np.dtyp
     """The place of each key, -1 for what is not there."""
     plain = (int, str, float)
     return np.fromiter((places.get(k, -1) if type(k) in plain else -1 for k in keys), np.int64, len(keys))
+
+
+def _other_type(key: Any, places: Mapping[Any, int]) -> str:
+    """A hint where a number is given as text, or the other way round."""
+    same = (k for k in places if type(k) is not type(key) and str(k) == str(key))
+    other = next(same, None)
+    kind = "a text" if isinstance(other, str) else "a number"
+    return f"; it lists {other!r}, {kind}" if other is not None else ""
 
 
 def _repeated(section: Section, values: list[Any]) -> BoolArray:

@@ -117,8 +117,13 @@ def read_coco_panoptic(
     gt_dir: str | os.PathLike[str],
     report: DefectReport,
     meta: Mapping[str, Any] | None = None,
+    *,
+    with_entries: bool = False,
 ) -> ReadDataset | None:
     """Read as :func:`load_coco_panoptic_json` does, but for the pixels; every defect goes to ``report``.
+
+    With ``with_entries``, records and segments have under ``entry`` what the file says of them, and records under
+    ``map_entry`` the file's annotation.
 
     Returns:
         None when there is nothing to read. The records may only be used when the report has no errors.
@@ -135,9 +140,10 @@ def read_coco_panoptic(
             labels, found = _labels(meta), {}
         else:
             labels = _labels(found)
-        segments = _segments(file.annotations, labels)
+        segments = _segments(file.annotations, labels, with_entries)
         roots = os.fspath(image_dir), os.fspath(gt_dir)
-        return ReadDataset(_records(file, image_of, segments, roots), roots[0], found)
+        records = _records(file, image_of, segments, roots, with_entries)
+        return ReadDataset(records, roots[0], found, {**file.others, "categories": file.categories.entries})
 
 
 def check_panoptic_maps(records: Sequence[Mapping[str, Any]], report: DefectReport, most: int) -> None:
@@ -211,13 +217,15 @@ def _check_annotations(file: CocoFile, folder: FolderIndex) -> list[int]:
     return places
 
 
-def _segments(section: Section, labels: Mapping[int, tuple[int, bool]]) -> list[list[dict[str, Any]]]:
+def _segments(
+    section: Section, labels: Mapping[int, tuple[int, bool]], with_entries: bool
+) -> list[list[dict[str, Any]]]:
     """The checked segments of each annotation."""
     column = section.column("segments_info")
     problems: dict[int, str] = {}
     made: list[list[dict[str, Any]]] = []
     for i, segments in enumerate(column):
-        found, problem = _read_segments(segments, labels)
+        found, problem = _read_segments(segments, labels, with_entries)
         made.append(found)
         if problem:
             problems[i] = problem
@@ -226,7 +234,9 @@ def _segments(section: Section, labels: Mapping[int, tuple[int, bool]]) -> list[
     return made
 
 
-def _read_segments(segments: Any, labels: Mapping[int, tuple[int, bool]]) -> tuple[list[dict[str, Any]], str]:
+def _read_segments(
+    segments: Any, labels: Mapping[int, tuple[int, bool]], with_entries: bool
+) -> tuple[list[dict[str, Any]], str]:
     """The segments of one image, and what is wrong with them or ``""``."""
     if not isinstance(segments, list) or not all(isinstance(s, dict) for s in segments):
         return [], "has no list 'segments_info' of segments"
@@ -246,13 +256,18 @@ def _read_segments(segments: Any, labels: Mapping[int, tuple[int, bool]]) -> tup
             return [], f"has segment {key} with the area {area!r}; it is a number of pixels"
         label, is_thing = labels[category]
         kept = {name: segment[name] for name in ("bbox", "area") if name in segment}
+        kept |= {"entry": segment} if with_entries else {}
         made.append({"id": key, "category_id": label, "isthing": is_thing, "iscrowd": int(crowd), **kept})
     twice = first_repeated(segment["id"] for segment in made)
     return made, f"has two segments with the id {twice}" if twice is not None else ""
 
 
 def _records(
-    file: CocoFile, image_of: Sequence[int], segments: Sequence[list[dict[str, Any]]], roots: tuple[str, str]
+    file: CocoFile,
+    image_of: Sequence[int],
+    segments: Sequence[list[dict[str, Any]]],
+    roots: tuple[str, str],
+    with_entries: bool,
 ) -> list[dict[str, Any]]:
     """The records of sound annotations of sound images, in the order of the image ids, numbers before strings."""
     if file.annotations is None or file.images is None:
@@ -262,16 +277,15 @@ def _records(
         if not file.images.ok[image_of[i]]:
             continue
         image, entry = file.images.entries[image_of[i]], file.annotations.entries[i]
-        records.append(
-            {
-                "file_name": os.path.join(roots[0], image["file_name"]),
-                "pan_seg_file_name": os.path.join(roots[1], entry["file_name"]),
-                "image_id": image["id"],
-                "height": int(image["height"]),
-                "width": int(image["width"]),
-                "segments_info": segments[i],
-            }
-        )
+        record = {
+            "file_name": os.path.join(roots[0], image["file_name"]),
+            "pan_seg_file_name": os.path.join(roots[1], entry["file_name"]),
+            "image_id": image["id"],
+            "height": int(image["height"]),
+            "width": int(image["width"]),
+            "segments_info": segments[i],
+        }
+        records.append({**record, "entry": image, "map_entry": entry} if with_entries else record)
     return sorted(records, key=lambda r: (isinstance(r["image_id"], str), r["image_id"]))
 
 

@@ -207,8 +207,8 @@ def make_records(
     for keep, image, label, box, segmentation, keypoints, entry in rows:
         if not keep:
             continue
-        made = {"iscrowd": int(entry.get("iscrowd", 0)), "bbox": box, "bbox_mode": mode, "category_id": label}
-        if "area" in entry:
+        made = {"iscrowd": int(entry.get("iscrowd") or 0), "bbox": box, "bbox_mode": mode, "category_id": label}
+        if entry.get("area") is not None:
             made["area"] = entry["area"]
         if segmentation is not None:
             made["segmentation"] = segmentation

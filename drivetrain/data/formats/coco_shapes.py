@@ -144,7 +144,8 @@ def _all_near(segmentations: list[Any]) -> bool:
 def _rle_problem(value: Any, size: FloatArray) -> str:
     """What is wrong with a run-length encoding of an image of ``size`` (width, height), or ``""``."""
     if not isinstance(value, dict):
-        return f"has the segmentation {_cut(value)}; it must be a list of polygons or a run-length encoding"
+        inner = "; put the polygon into a list" if type(value) is list and is_numbers(value, len(value)) else ""
+        return f"has the segmentation {_cut(value)}; it must be a list of polygons or a run-length encoding{inner}"
     rle_size, counts = value.get("size"), value.get("counts")
     wanted = [int(size[1]), int(size[0])]
     if rle_size != wanted:

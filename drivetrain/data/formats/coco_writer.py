@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .coco_entries import category_entries, category_ids, image_entries, other_sections
 from .entry import ReadDataset
-from .writing import Losses, annotation_mask, box_xywh, class_names, file_names, put_images, segments_as_annotations
+from .writing import Losses, annotation_mask, box_xywh, file_names, put_images, segments_as_annotations
 
 __all__ = ["write_coco"]
 
@@ -17,6 +18,10 @@ _KEPT = ("segmentation", "difficult")
 
 def write_coco(folder: Path, splits: Mapping[str, ReadDataset], image_files: str) -> Losses:
     """Write every split.
+
+    Of data that comes from COCO files all that these say of images, categories and annotations is written again, ids
+    included, and so are their other sections; only the names of the images are new, boxes are cut to their images, and
+    polygons are those that can be used. Other data gets the keys of the COCO format.
 
     Args:
         folder: exists, and is empty.
@@ -40,41 +45,25 @@ def write_coco(folder: Path, splits: Mapping[str, ReadDataset], image_files: str
 
 
 def _content(read: ReadDataset, names: list[str], losses: Losses) -> dict[str, Any]:
-    categories = _categories(read)
-    ids = [category["id"] for category in categories]
-    images: list[dict[str, Any]] = []
+    images, ids = image_entries(read, names), category_ids(read)
     annotations: list[dict[str, Any]] = []
-    for image_id, record, name in zip(_image_ids(read), read.records, names, strict=True):
-        size = {"width": record["width"], "height": record["height"]}
-        images.append({"id": image_id, "file_name": name, **size})
+    for image, record in zip(images, read.records, strict=True):
         for annotation in segments_as_annotations(record, losses):
-            made = _annotation(annotation, record)
-            place = {"id": len(annotations) + 1, "image_id": image_id, "category_id": ids[annotation["category_id"]]}
-            annotations.append({**place, **made})
-    return {"images": images, "annotations": annotations, "categories": categories}
+            made = _as_in_file(annotation, _annotation(annotation, record))
+            place = {"image_id": image["id"], "category_id": ids[annotation["category_id"]]}
+            annotations.append({"id": len(annotations) + 1, **made, **place})
+    categories = category_entries(read)
+    return {**other_sections(read), "images": images, "annotations": annotations, "categories": categories}
 
 
-def _categories(read: ReadDataset) -> list[dict[str, Any]]:
-    """The classes under their own category ids, where they had any, else 1, 2, ..."""
-    names = class_names(read)
-    known = read.metadata.get("thing_dataset_id_to_contiguous_id") or {}
-    known = {**known, **(read.metadata.get("stuff_dataset_id_to_contiguous_id") or {})}
-    id_of = {label: key for key, label in known.items()}
-    if sorted(id_of) != list(range(len(names))):
-        id_of = {label: label + 1 for label in range(len(names))}
-    shared: dict[str, Any] = {}
-    if read.metadata.get("keypoint_names"):
-        shared["keypoints"] = list(read.metadata["keypoint_names"])
-        shared["keypoint_flip_map"] = [list(pair) for pair in read.metadata.get("keypoint_flip_map") or ()]
-    return [{"id": id_of[label], "name": name, **shared} for label, name in enumerate(names)]
-
-
-def _image_ids(read: ReadDataset) -> list[int]:
-    """The records' own ids where all are whole numbers, else 1, 2, ..."""
-    ids = [record.get("image_id") for record in read.records]
-    if all(type(i) is int for i in ids) and len(set(ids)) == len(ids):
-        return [int(i) for i in ids if i is not None]
-    return list(range(1, len(ids) + 1))
+def _as_in_file(annotation: Mapping[str, Any], made: dict[str, Any]) -> dict[str, Any]:
+    """What a COCO file said of an annotation, with what it left out, and what had to be corrected, as it was made."""
+    entry = annotation.get("entry")
+    if entry is None:
+        return made
+    corrected = [key for key in ("bbox", "segmentation") if key in annotation and annotation[key] != entry.get(key)]
+    absent = [key for key, value in entry.items() if value is None]
+    return {**made, **entry, **{key: made[key] for key in (*corrected, *absent) if key in made}}
 
 
 def _annotation(annotation: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:

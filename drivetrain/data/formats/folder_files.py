@@ -17,10 +17,12 @@ from PIL import Image, UnidentifiedImageError
 from drivetrain.data.images import FILE_FORMATS, MAX_PIXELS, UnreadableImageError
 from drivetrain.errors import DatasetError
 
-__all__ = ["IMAGE_SUFFIXES", "image_size", "list_files", "read_bytes", "read_lines", "stem_index"]
+__all__ = ["IMAGE_SUFFIXES", "image_size", "is_passed_over", "list_files", "read_bytes", "read_lines", "stem_index"]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 """Ends of the names of image files, in lower case."""
+
+_LEFT_BY_TOOLS = ("__MACOSX", "@eaDir")  # folders that archives of macOS and network storage bring along
 
 _ORIENTATION = 0x0112  # the EXIF tag
 _ON_ITS_SIDE = range(5, 9)  # orientations that exchange width and height
@@ -29,7 +31,7 @@ _ON_ITS_SIDE = range(5, 9)  # orientations that exchange width and height
 def list_files(root: str | os.PathLike[str], suffixes: Sequence[str], *, recursive: bool = True) -> list[str]:
     """The names of the files below ``root`` that end with one of ``suffixes``, whatever their case; sorted.
 
-    Hidden files and folders are passed over, and linked folders are not entered.
+    Hidden files and folders are passed over, see `is_passed_over`, and linked folders are not entered.
 
     Args:
         root: a folder; one that does not exist has no files.
@@ -42,11 +44,16 @@ def list_files(root: str | os.PathLike[str], suffixes: Sequence[str], *, recursi
     ends = tuple(suffix.lower() for suffix in suffixes)
     found: list[str] = []
     for folder, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith(".")) if recursive else []
+        folders[:] = sorted(name for name in folders if not is_passed_over(name)) if recursive else []
         below = os.path.relpath(folder, root)
         prefix = "" if below == os.curdir else below.replace(os.sep, "/") + "/"
-        found += [prefix + name for name in files if name.lower().endswith(ends) and not name.startswith(".")]
+        found += [prefix + name for name in files if name.lower().endswith(ends) and not is_passed_over(name)]
     return sorted(found)
+
+
+def is_passed_over(name: str) -> bool:
+    """Whether a file or folder of this name is no part of a dataset: hidden, or left by macOS or a file server."""
+    return name.startswith(".") or name in _LEFT_BY_TOOLS
 
 
 def stem_index(names: Sequence[str]) -> dict[str, str]:

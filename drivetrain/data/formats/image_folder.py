@@ -14,7 +14,7 @@ from drivetrain.errors import did_you_mean
 
 from .defects import Defect, DefectReport, Severity
 from .entry import ReadDataset, checked_path, fill_metadata, finish_report, register_dataset
-from .folder_files import IMAGE_SUFFIXES, image_size, list_files
+from .folder_files import IMAGE_SUFFIXES, image_size, is_passed_over, list_files
 
 __all__ = ["class_folders", "load_image_folder", "read_image_folder", "register_image_folder"]
 
@@ -98,13 +98,15 @@ def read_image_folder(
 
 
 def class_folders(root: str | os.PathLike[str]) -> list[str]:
-    """The folders in ``root`` that are not hidden, in alphabetical order; a link to a folder is one too.
+    """The folders in ``root`` that may be classes, in alphabetical order; see `is_passed_over` for those that are none.
+
+    A link to a folder is one too.
 
     Raises:
         OSError: ``root`` cannot be listed.
     """
     with os.scandir(root) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+        return sorted(entry.name for entry in entries if entry.is_dir() and not is_passed_over(entry.name))
 
 
 def _record(folder: FolderIndex, name: str, report: DefectReport) -> dict[str, Any] | None:

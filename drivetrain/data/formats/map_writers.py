@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from drivetrain.errors import DatasetError
 
 from .class_names import CLASSES_FILE
+from .coco_entries import category_entries, category_ids, image_entries, other_sections
 from .contours import mask_box
 from .entry import ReadDataset
 from .label_maps import read_label_map, read_panoptic_map, write_label_map, write_panoptic_map
@@ -66,6 +67,9 @@ def write_sem_seg(folder: Path, splits: Mapping[str, ReadDataset], image_files: 
 def write_coco_panoptic(folder: Path, splits: Mapping[str, ReadDataset], image_files: str) -> Losses:
     """Write ``panoptic_SPLIT.json``, ``panoptic_SPLIT`` with PNGs, and ``images/SPLIT``.
 
+    What a COCO file says of images and categories, its ids and its other sections are written again; of a panoptic one
+    also what it says of annotations and segments.
+
     Segments are those of a panoptic dataset, or the masks of objects, small ones over large ones; pixels of no object
     are in no segment then.
 
@@ -86,19 +90,17 @@ def write_coco_panoptic(folder: Path, splits: Mapping[str, ReadDataset], image_f
         put_images(read, names, folder / "images" / split, image_files)
         _check_masks(read)
         maps = folder / f"panoptic_{split}"
-        images: list[dict[str, Any]] = []
+        images, category_of = image_entries(read, names), category_ids(read)
         annotations: list[dict[str, Any]] = []
-        for image_id, (record, name) in enumerate(zip(read.records, names, strict=True), 1):
+        for image, record, name in zip(images, read.records, names, strict=True):
             target = maps / f"{os.path.splitext(name)[0]}.png"
             target.parent.mkdir(parents=True, exist_ok=True)
-            ids, segments = _segments(record, losses)
+            ids, segments = _segments(record, category_of, losses)
             write_panoptic_map(target, ids)
-            size = {"width": record["width"], "height": record["height"]}
-            images.append({"id": image_id, "file_name": name, **size})
-            file_name = target.relative_to(maps).as_posix()
-            annotations.append({"image_id": image_id, "file_name": file_name, "segments_info": segments})
-        content = {"images": images, "annotations": annotations, "categories": _categories(read)}
-        text = json.dumps(content, separators=(",", ":"))
+            place = {"image_id": image["id"], "file_name": target.relative_to(maps).as_posix()}
+            annotations.append({**record.get("map_entry", {}), **place, "segments_info": segments})
+        sections = {"images": images, "annotations": annotations, "categories": _categories(read)}
+        text = json.dumps({**other_sections(read), **sections}, separators=(",", ":"))
         (folder / f"panoptic_{split}.json").write_text(text, encoding="utf-8")
     return losses
 
@@ -133,12 +135,12 @@ def _label_map(record: Mapping[str, Any], losses: Losses) -> Array:
     return painted
 
 
-def _segments(record: Mapping[str, Any], losses: Losses) -> tuple[Array, list[dict[str, Any]]]:
+def _segments(
+    record: Mapping[str, Any], category_of: Sequence[int], losses: Losses
+) -> tuple[Array, list[dict[str, Any]]]:
     """The ids of the pixels, and the segments."""
     if "segments_info" in record:
-        kept = ("id", "iscrowd", "bbox", "area")
-        segments = record["segments_info"]
-        told = [{**{k: s[k] for k in kept if k in s}, "category_id": s["category_id"] + 1} for s in segments]
+        told = [_told(segment, category_of) for segment in record["segments_info"]]
         return read_panoptic_map(record["pan_seg_file_name"]), told
     ids = np.zeros((record["height"], record["width"]), dtype=np.int32)
     annotations = []
@@ -153,11 +155,17 @@ def _segments(record: Mapping[str, Any], losses: Losses) -> tuple[Array, list[di
             continue
         kind = {
             "id": number,
-            "category_id": annotation["category_id"] + 1,
+            "category_id": category_of[annotation["category_id"]],
             "iscrowd": int(annotation.get("iscrowd", 0)),
         }
         segments.append({**kind, "bbox": list(mask_box(mask)), "area": int(mask.sum())})
     return ids, segments
+
+
+def _told(segment: Mapping[str, Any], category_of: Sequence[int]) -> dict[str, Any]:
+    """A segment of a panoptic dataset as the file has it."""
+    kept = {key: segment[key] for key in ("id", "iscrowd", "bbox", "area") if key in segment}
+    return {**segment.get("entry", {}), **kept, "category_id": category_of[segment["category_id"]]}
 
 
 def _masks(record: Mapping[str, Any], losses: Losses) -> list[tuple[Mapping[str, Any], Array]]:
@@ -174,7 +182,6 @@ def _masks(record: Mapping[str, Any], losses: Losses) -> list[tuple[Mapping[str,
 
 
 def _categories(read: ReadDataset) -> list[dict[str, Any]]:
-    """The classes as categories 1, 2, ...; all are things but those that the dataset knows as stuff."""
-    stuff = set((read.metadata.get("stuff_dataset_id_to_contiguous_id") or {}).values())
-    names = class_names(read)
-    return [{"id": label + 1, "name": name, "isthing": int(label not in stuff)} for label, name in enumerate(names)]
+    """The classes as categories; all are things but those that the dataset knows as stuff."""
+    stuff = set(read.metadata.get("stuff_dataset_id_to_contiguous_id") or {})
+    return [{**entry, "isthing": int(entry["id"] not in stuff)} for entry in category_entries(read)]

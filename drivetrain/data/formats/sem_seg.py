@@ -8,7 +8,8 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,13 +24,22 @@ from .entry import ReadDataset, checked_path, finish_report, register_dataset
 from .folder_files import image_size, list_files
 from .label_maps import read_label_map
 
-__all__ = ["IGNORE_LABEL", "check_label_maps", "load_sem_seg", "read_sem_seg", "register_sem_seg", "spread_sample"]
+__all__ = [
+    "IGNORE_LABEL",
+    "check_label_maps",
+    "label_map_end",
+    "load_sem_seg",
+    "read_sem_seg",
+    "register_sem_seg",
+    "spread_sample",
+]
 
 logger = logging.getLogger(__name__)
 
 IGNORE_LABEL = 255
 """The label of pixels whose class is not known."""
 
+_SOME_IMAGES = 8  # by which the end of label maps' names is found
 _MOST_MAPS = 200  # whose pixels are looked at when a dataset is loaded
 
 
@@ -115,36 +125,58 @@ def read_sem_seg(
         report.error("missing folder", f"the folder {root!r} does not exist")
     if missing:
         return None
-    maps, pictures = _by_stem(labels.root, gt_ext), _by_stem(images.root, image_ext)
+    maps, pictures = _by_stem(labels.root, gt_ext), _pictures(labels.root, images.root, gt_ext, image_ext)
     _report_lonely(report, "image without label map", [name for stem, name in pictures.items() if stem not in maps])
     _report_lonely(report, "label map without image", [name for stem, name in maps.items() if stem not in pictures])
     both = [stem for stem in pictures if stem in maps]
     records = [r for stem in both if (r := _record(stem, images, pictures[stem], labels, maps[stem], report))]
     if not records and not report.has_errors:
         ends = f"that end with {image_ext!r} and label maps in {labels.root!r} that end with {gt_ext!r}"
+        other = label_map_end(labels.root, images.root, gt_ext, image_ext)
+        hint = f"; there are label maps that end with {other!r} (gt_ext, label_ext)" if other and not both else ""
         report.error(
-            "no image", f"no name in {images.root!r} is that of a usable image and of a label map (images {ends})"
+            "no image", f"no name in {images.root!r} is that of a usable image and of a label map (images {ends}){hint}"
         )
         return None
     return ReadDataset(records, images.root)
 
 
+def label_map_end(
+    gt_root: str | os.PathLike[str],
+    image_root: str | os.PathLike[str],
+    gt_ext: str | Sequence[str],
+    image_ext: str | Sequence[str],
+) -> str:
+    """What follows the images' names in those of their label maps, as ``"_mask.png"``; ``""`` if none is alike.
+
+    Arguments are those of :func:`read_sem_seg`. Some of the images are looked at.
+    """
+    names = list(_by_stem(os.fspath(gt_root), gt_ext).values())
+    pictures = _pictures(os.fspath(gt_root), os.fspath(image_root), gt_ext, image_ext)
+    stems = sorted(pictures)[:: max(1, len(pictures) // _SOME_IMAGES)]
+    ends = Counter(name[len(stem) :] for stem in stems for name in names if name.startswith(stem))
+    return max(ends, key=lambda end: (ends[end], -len(end), end), default="")
+
+
 def check_label_maps(
     records: Sequence[Mapping[str, Any]],
-    num_classes: int,
+    num_classes: int | None,
     ignore_label: int,
     report: DefectReport,
     most: int,
 ) -> None:
     """Report label maps with labels that are neither a class nor the ignored one.
 
+    Maps of 0 and the ignored label alone, as of masks whose objects are white, are reported as well.
+
     Args:
         records: with ``sem_seg_file_name``.
-        num_classes: how many classes there are.
+        num_classes: how many classes there are; None where that is not known: maps need only be readable.
         ignore_label: the label of pixels whose class is not known.
         report: filled.
         most: how many maps are read at most, spread evenly over the records.
     """
+    seen: set[int] = set()
     for record in spread_sample(records, most):
         path = record["sem_seg_file_name"]
         try:
@@ -152,11 +184,20 @@ def check_label_maps(
         except UnreadableImageError as err:
             report.error("unreadable label map", str(err))
             continue
+        seen.update(found.tolist())
+        if num_classes is None:
+            continue
         odd = found[(found >= num_classes) & (found != ignore_label)].tolist()
         if odd:
             shown = ", ".join(str(label) for label in odd[:8]) + (", ..." if len(odd) > 8 else "")
             rule = f"there are {num_classes} classes (0 to {num_classes - 1}), and {ignore_label} is ignored"
             report.error("label out of range", f"has the labels {shown}, but {rule}", repr(path))
+    if seen == {0, ignore_label}:
+        text = (
+            f"the label maps hold 0 and {ignore_label} alone, and {ignore_label} is ignored: there is nothing to learn"
+        )
+        hint = f"write another label than {ignore_label}, or choose another ignore_label"
+        report.add(Defect("one label", "", f"{text}; {hint}", Severity.DROPPED))
 
 
 def spread_sample(items: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:
@@ -166,14 +207,24 @@ def spread_sample(items: Sequence[Mapping[str, Any]], most: int) -> list[Mapping
     return [items[i * len(items) // most] for i in range(most)]
 
 
-def _by_stem(root: str, ends: str | Sequence[str]) -> dict[str, str]:
-    """Name without its end -> name, of the files below a folder."""
+def _pictures(
+    gt_root: str, image_root: str, gt_ext: str | Sequence[str], image_ext: str | Sequence[str]
+) -> dict[str, str]:
+    """Name without its end -> name, of the images; of label maps in the same folder, none is an image."""
+    same = os.path.realpath(gt_root) == os.path.realpath(image_root)
+    return _by_stem(image_root, image_ext, set(_by_stem(gt_root, gt_ext).values()) if same else ())
+
+
+def _by_stem(root: str, ends: str | Sequence[str], without: Collection[str] = ()) -> dict[str, str]:
+    """Name without its end -> name, of the files below a folder; some are passed over."""
     given = [ends] if isinstance(ends, str) else list(ends)
     if not given or not all(isinstance(end, str) and end for end in given):
         raise DatasetError(f"names end with a text as 'png', or with one of several, not with {ends!r}")
     full = [end if not end.isalnum() else f".{end}" for end in given]
     found: dict[str, str] = {}
     for name in list_files(root, full):
+        if name in without:
+            continue
         end = max((end for end in full if name.lower().endswith(end.lower())), key=len)
         found.setdefault(name[: -len(end)], name)
     return found

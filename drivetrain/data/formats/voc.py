@@ -1,8 +1,8 @@
 """Pascal VOC: one XML file with boxes beside each image.
 
 Two layouts are read: the folders of the VOC challenges (``JPEGImages``, ``Annotations``, ``ImageSets/Main``; see the
-development kit at http://host.robots.ox.ac.uk/pascal/VOC/), and a plain folder of images with XML files of the same
-names, which labelling tools write.
+development kit at http://host.robots.ox.ac.uk/pascal/VOC/), also as ``images`` and ``annotations``, and a plain folder
+of images with XML files of the same names, which labelling tools write.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,14 +19,15 @@ from drivetrain.data.paths import FolderIndex
 from drivetrain.errors import DatasetError, did_you_mean
 from drivetrain.structures import BoxMode
 
-from .class_names import find_class_names
+from .class_names import find_class_names, read_label_colours
 from .defects import Defect, DefectReport, Severity
 from .entry import ReadDataset, checked_path, fill_metadata, finish_report, register_dataset
 from .folder_files import IMAGE_SUFFIXES, image_size, list_files, read_lines, stem_index
+from .missing import missing_hint
 from .objects import ObjectTable
 from .voc_xml import VocFile, VocObject, read_voc_xml
 
-__all__ = ["VOC_CLASSES", "load_voc_instances", "read_voc", "register_pascal_voc", "voc_splits"]
+__all__ = ["VOC_CLASSES", "annotation_folder", "load_voc_instances", "read_voc", "register_pascal_voc", "voc_splits"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +40,9 @@ VOC_CLASSES = (
 """The classes of the VOC challenges from 2007 on."""
 
 _LIMIT = 1 << 26  # bytes of a list of names
+_COLOURS_FILE = "labelmap.txt"
+_IMAGE_FOLDERS = ("JPEGImages", "images")
+_LISTED = re.compile(r"(.*\S)\s+(?:-1|0|1)")  # a line of the list of a class: a name, and whether the image shows it
 
 
 def load_voc_instances(
@@ -58,8 +63,9 @@ def load_voc_instances(
     Args:
         dirname: the folder that holds ``Annotations`` and ``JPEGImages``, or images and XML files together.
         split: a list in ``ImageSets/Main``, as ``"train"``; None: every XML file.
-        class_names: the classes in order. None: those in ``classes.txt`` of the folder, or the twenty of VOC if the
-            files name no other, or else the names in the files, in alphabetical order.
+        class_names: the classes in order. None: those in ``classes.txt`` of the folder, or those in ``labelmap.txt``
+            (of CVAT) without the background, or the twenty of VOC if the files name no other, or else the names in the
+            files, in alphabetical order.
         dataset_name: when given, the class names go to its metadata.
         max_examples: how many defects of each kind an error or warning tells word for word.
 
@@ -99,6 +105,13 @@ def register_pascal_voc(
     register_dataset(name, load, metadata)
 
 
+def annotation_folder(dirname: str | os.PathLike[str]) -> str:
+    """The name of the folder of XML files in a dataset's folder; ``""`` when they lie in that folder itself."""
+    if os.path.isdir(os.path.join(dirname, "Annotations")):
+        return "Annotations"
+    return "annotations" if list_files(os.path.join(dirname, "annotations"), (".xml",)) else ""
+
+
 def voc_splits(dirname: str | os.PathLike[str]) -> list[str]:
     """The lists in ``ImageSets/Main``, without those of single classes (``cat_train``)."""
     names = list_files(os.path.join(dirname, "ImageSets", "Main"), (".txt",), recursive=False)
@@ -121,7 +134,7 @@ def read_voc(
     if not os.path.isdir(folders.annotations.root):
         report.error("missing folder", f"the folder {folders.annotations.root!r} does not exist")
         return None
-    stems = folders.stems() if split is None else _listed(folders.root, split, report)
+    stems = folders.stems() if split is None else _listed(folders, split, report)
     if stems is None:
         return None
     if not stems:
@@ -144,20 +157,29 @@ class _Folders:
 
     def __init__(self, root: str) -> None:
         self.root = root
-        is_challenge = os.path.isdir(os.path.join(root, "Annotations"))
-        self.annotations = FolderIndex(os.path.join(root, "Annotations") if is_challenge else root)
-        self.images = FolderIndex(os.path.join(root, "JPEGImages") if is_challenge else root)
+        annotations = annotation_folder(root)
+        below = next((name for name in _IMAGE_FOLDERS if os.path.isdir(os.path.join(root, name))), _IMAGE_FOLDERS[0])
+        self.annotations = FolderIndex(os.path.join(root, annotations) if annotations else root)
+        self.images = FolderIndex(os.path.join(root, below) if annotations else root)
         self.by_stem = stem_index(list_files(self.images.root, IMAGE_SUFFIXES))
+        self._xml_by_stem = stem_index(list_files(self.annotations.root, (".xml",)))
 
     def stems(self) -> list[str]:
-        """The names of all XML files, without suffix."""
-        return [os.path.splitext(name)[0] for name in list_files(self.annotations.root, (".xml",))]
+        """The names of all XML files, without suffix, in the order of the files' names."""
+        return sorted(self._xml_by_stem, key=self.xml_name)
+
+    def xml_name(self, stem: str) -> str:
+        """The name of the XML file of an image, whether it exists or not; the suffix may be in capitals."""
+        return self._xml_by_stem.get(stem, f"{stem}.xml")
 
 
-def _listed(root: str, split: str, report: DefectReport) -> list[str] | None:
-    """The names in a list of ``ImageSets/Main``; of the lists of single classes, the first of two columns."""
-    path = os.path.join(root, "ImageSets", "Main", f"{split}.txt")
-    known = voc_splits(root)
+def _listed(folders: _Folders, split: str, report: DefectReport) -> list[str] | None:
+    """The names in a list of ``ImageSets/Main``; of the lists of single classes, the first of two columns.
+
+    Names may have spaces, and then stand in quotes where some tools write them.
+    """
+    path = os.path.join(folders.root, "ImageSets", "Main", f"{split}.txt")
+    known = voc_splits(folders.root)
     if FolderIndex(os.path.dirname(path)).problem(f"{split}.txt"):
         there = f" (there: {', '.join(known)})" if known else ""
         report.error("missing split", f"there is no list {path!r}{did_you_mean(split, known)}{there}")
@@ -167,16 +189,23 @@ def _listed(root: str, split: str, report: DefectReport) -> list[str] | None:
     except DatasetError as err:
         report.error("unreadable list", str(err))
         return None
-    stems = [line.split()[0] for line in lines if line]
+    stems = [_listed_name(folders, line) for line in lines if line]
     if not stems:
         report.error("empty list", f"{path!r} names no image")
         return None
     return list(dict.fromkeys(stems))
 
 
+def _listed_name(folders: _Folders, line: str) -> str:
+    """The name in a line: the whole line if there is such a file, else what stands before a class's mark."""
+    names = [line, *(match.group(1) for match in (_LISTED.fullmatch(line),) if match)]
+    names += [name[1:-1] for name in names if len(name) > 2 and name[0] == name[-1] == '"']
+    return next((name for name in names if folders.annotations.problem(folders.xml_name(name)) is None), names[-1])
+
+
 def _read_file(folders: _Folders, stem: str, report: DefectReport) -> VocFile | None:
-    problem = folders.annotations.problem(f"{stem}.xml")
-    path = folders.annotations.path(f"{stem}.xml")
+    problem = folders.annotations.problem(folders.xml_name(stem))
+    path = folders.annotations.path(folders.xml_name(stem))
     if problem is not None:
         kind = {"unsafe": "unsafe file name", "missing": "missing annotation"}[problem[0]]
         report.error(kind, f"{path!r} {problem[1]}")
@@ -194,10 +223,13 @@ def _class_names(root: str, given: Sequence[str] | None, files: dict[str, VocFil
         return list(given)
     try:
         listed = find_class_names([root])
+        colours = os.path.join(root, _COLOURS_FILE)
+        if listed is None and os.path.exists(colours):
+            listed = [name for name in read_label_colours(colours) if name != "background"]
     except DatasetError as err:
         report.error("unreadable list", str(err))
         listed = None
-    if listed is not None:
+    if listed:
         return listed
     found = {o.name for file in files.values() for o in file.objects if o.name}
     return list(VOC_CLASSES) if found <= set(VOC_CLASSES) else sorted(found)
@@ -207,12 +239,13 @@ def _add(
     table: ObjectTable, folders: _Folders, stem: str, file: VocFile, index: dict[str, int], report: DefectReport
 ) -> None:
     """Add an image and its objects to the table."""
-    where = folders.annotations.path(f"{stem}.xml")
+    where = folders.annotations.path(folders.xml_name(stem))
     image = folders.by_stem.get(stem) or file.file_name or f"{stem}.jpg"
     problem = folders.images.problem(image)
     if problem is not None:
         kind = {"unsafe": "unsafe file name", "missing": "missing image"}[problem[0]]
-        text = f"is of the image {image!r} in {folders.images.root!r}, which {problem[1]}"
+        hint = missing_hint(folders.images.root, image)
+        text = f"is of the image {image!r} in {folders.images.root!r}, which {problem[1]}{hint}"
         report.error(kind, text, where)
         return
     path = folders.images.path(image)

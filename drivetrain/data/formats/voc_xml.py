@@ -111,10 +111,10 @@ def _object(element: ElementTree.Element, where: str) -> VocObject:
     if x0 is None or y0 is None or x1 is None or y1 is None:
         received = ", ".join(f"{c} {t.strip()[:40]!r}" if t else f"no {c}" for c, t in corners.items())
         return VocObject(where, problem=f"has {received}; its <bndbox> must have four numbers")
-    difficult = _number(element.findtext("difficult", "0"))
+    text = (element.findtext("difficult") or "").strip()
+    difficult = 0 if text in ("", "Unspecified") else _number(text)
     if difficult not in (0, 1):
-        text = element.findtext("difficult", "").strip()[:40]
-        return VocObject(where, problem=f"has <difficult> {text!r}; it is 0 or 1")
+        return VocObject(where, problem=f"has <difficult> {text[:40]!r}; it is 0 or 1")
     return VocObject(where, name, (x0, y0, x1, y1), int(difficult))
 
 

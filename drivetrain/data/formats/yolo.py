@@ -22,6 +22,7 @@ from .defects import Defect, DefectReport, Severity
 from .entry import ReadDataset, checked_path, fill_metadata, finish_report, register_dataset
 from .folder_files import IMAGE_SUFFIXES, image_size, list_files, read_lines
 from .keypoint_pairs import flip_pairs
+from .missing import missing_hint, with_slashes
 from .objects import ObjectTable
 from .yolo_config import YoloConfig, read_yolo_config
 from .yolo_label import LabelLayout, parse_label
@@ -155,7 +156,7 @@ def _image_names(config: YoloConfig, split: str, folder: FolderIndex, report: De
     problems = {name: problem for name in names if (problem := folder.problem(name)) is not None}
     for name, (kind, why) in problems.items():
         title = {"unsafe": "unsafe file name", "missing": "missing image"}[kind]
-        report.error(title, f"image {name!r} in {config.root!r} {why}")
+        report.error(title, f"image {name!r} in {config.root!r} {why}{missing_hint(config.root, name)}")
     return sorted(name for name in names if name not in problems)
 
 
@@ -166,6 +167,8 @@ def _place(config: YoloConfig, place: str) -> str | None:
     read that as the file's own folder.
     """
     base = config.base
+    if not os.path.exists(os.path.join(config.root, base, place)):
+        place = with_slashes(place)
     options = [os.path.join(base, place), place]
     if place.startswith("../"):
         options += [os.path.join(base, place[3:]), place[3:]]
@@ -193,6 +196,7 @@ def _listed(config: YoloConfig, found: str, report: DefectReport) -> list[str]:
         return []
     names = []
     for line in lines:
+        line = with_slashes(line)
         start = os.path.dirname(found) if line.startswith("./") else config.base
         name = _inside(config.root, os.path.join(start, line))
         if name is None:

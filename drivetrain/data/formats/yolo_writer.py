@@ -34,7 +34,7 @@ def write_yolo(folder: Path, splits: Mapping[str, ReadDataset], image_files: str
     """
     for split in splits:
         if split not in YOLO_SPLITS:
-            hint = did_you_mean(split, YOLO_SPLITS)
+            hint = did_you_mean(split, YOLO_SPLITS) or ": name one as train=DATASET"
             raise DatasetError(f"YOLO data has the splits {', '.join(YOLO_SPLITS)}, not {split!r}{hint}")
     losses = Losses()
     for split, read in splits.items():

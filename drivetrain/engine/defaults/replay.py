@@ -63,6 +63,10 @@ def replay(path: str | Path, model: nn.Module | None = None, *, device: str = "c
     Raises:
         CheckpointError: the file cannot be read, is none of these, or holds no batch or no config for the model.
     """
+    if not (file := Path(path)).is_file():
+        beside = sorted(other.name for other in file.parent.glob("bad_batch_*.pt"))
+        there = f"there are {', '.join(beside[:5])}" if beside else "a step that was not finite saves one in OUTPUT_DIR"
+        raise CheckpointError(f"the saved batch {path} does not exist: {there}")
     data = read_checkpoint(path)
     if missing := [key for key in _KEYS if key not in data]:
         raise CheckpointError(f"{path} is no saved batch (it lacks {', '.join(missing)}): give a bad_batch_*.pt")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from drivetrain.config import CfgNode
@@ -13,9 +14,11 @@ from drivetrain.errors import ConfigError, DatasetError
 from drivetrain.modeling.build import class_count, class_count_key
 from drivetrain.modeling.registry import MODELS
 
-from .data import as_names
+from .data import as_names, class_names
 
 __all__ = ["check_targets", "check_test_sets", "with_targets"]
+
+logger = logging.getLogger(__name__)
 
 _NEEDS = {
     "boxes": ("annotations",),
@@ -100,7 +103,8 @@ def check_test_sets(cfg: CfgNode) -> None:
     """Check that what the model predicts can be evaluated on the test datasets, by the evaluators they ask for.
 
     Raises:
-        DatasetError: one is evaluated on something else, or on another number of keypoints.
+        DatasetError: one is evaluated on something else, on another number of keypoints, or has the classes of the
+            training in another order.
         ConfigError: one has another number of classes than the model.
     """
     targets, count = cfg.MODEL.get("TARGETS", ()), class_count(cfg)
@@ -122,12 +126,25 @@ def check_test_sets(cfg: CfgNode) -> None:
                 "predictions of others cannot be evaluated: set it to their number, or test on another dataset "
                 "(DATASETS.TEST)"
             )
+        _compare_classes(name, classes, class_names(cfg))
         points, wanted = metadata.get("keypoint_names") or (), cfg.MODEL.get("NUM_KEYPOINTS", 0)
         if "keypoints" in targets and points and wanted and len(points) != wanted:
             raise DatasetError(
                 f"test dataset {name!r} has {len(points)} keypoints, and the model has {wanted} (MODEL.NUM_KEYPOINTS): "
                 "test on another dataset (DATASETS.TEST)"
             )
+
+
+def _compare_classes(name: str, classes: Sequence[str], learned: Sequence[str]) -> None:
+    """DatasetError for classes in another order; a warning for other names, which may mean the same."""
+    pairs = enumerate(zip(classes, learned, strict=False))
+    first = next(((number, *pair) for number, pair in pairs if pair[0] != pair[1]), None)
+    if first is None:
+        return
+    told = f"class {first[0]} of test dataset {name!r} is {first[1]!r}, and of the training {first[2]!r}"
+    if sorted(classes) == sorted(learned):
+        raise DatasetError(f"{told}, so that predictions would count for another class: number them alike in both")
+    logger.warning("%s; classes are compared by their number", told)
 
 
 def _check_labels(name: str, records: Any, num_classes: int) -> None:

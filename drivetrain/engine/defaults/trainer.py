@@ -14,6 +14,7 @@ import torch
 from drivetrain.checkpoint import DetectionCheckpointer, unwrap_model
 from drivetrain.checkpoint.foreign import DetectionCheckpointer as ForeignCheckpointer
 from drivetrain.config import CfgNode
+from drivetrain.data.catalog import DatasetCatalog
 from drivetrain.engine import hooks
 from drivetrain.engine.bad_batch import BadBatchWriter
 from drivetrain.engine.precision import device_of
@@ -98,6 +99,7 @@ class DefaultTrainer(Starting, Parts, _Constructible):
     _last_eval_results: Any = None
     bad_batches: BadBatchWriter | None = None
 
+    @DatasetCatalog.kept()
     def __init__(
         self,
         cfg: CfgNode,

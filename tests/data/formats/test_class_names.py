@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from drivetrain.data.formats.class_names import find_class_names, read_class_names
+from drivetrain.data.formats.class_names import find_class_names, read_class_names, read_label_colours
 from drivetrain.errors import DatasetError
 
 
@@ -21,3 +21,9 @@ def test_files_that_name_no_classes(tmp_path: Path, text: str, why: str) -> None
     (tmp_path / "classes.txt").write_text(text)
     with pytest.raises(DatasetError, match=why):
         find_class_names([tmp_path])
+
+
+def test_names_beside_colours(tmp_path: Path) -> None:
+    text = "# label:color_rgb:parts:actions\nbackground:0,0,0::\nred car:128,0,0:wheel,door:\ndog:0,128,0::\n"
+    (tmp_path / "labelmap.txt").write_text(text)
+    assert read_label_colours(tmp_path / "labelmap.txt") == ["background", "red car", "dog"]

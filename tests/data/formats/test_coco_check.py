@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from drivetrain.data.formats.coco_check import check_coco
+from drivetrain.data.formats.coco_records import make_records
 from drivetrain.data.formats.defects import DefectReport
 
 GOOD: dict[str, Any] = {
@@ -51,10 +52,23 @@ CHANGES = [
     (("images", 0, "width", 10**30), "incomplete image entry", "'width'"),
     (("images", 0, "id", "two"), "duplicate image id", "repeats the id 'two'"),
     (("images", 0, "file_name", "gone.jpg"), "missing image", "gone.jpg.*does not exist"),
-    (("images", 0, "file_name", "/etc/passwd"), "unsafe file name", "absolute"),
+    (
+        ("images", 0, "file_name", "/etc/passwd"),
+        "unsafe file name",
+        "is an absolute path; name the files relative",
+    ),
+    (("images", 0, "file_name", "A.JPG"), "missing image", "'A.JPG' in .*, which does not exist; there is 'a.jpg'"),
+    (("images", 0, "file_name", r"..\x.jpg"), "unsafe file name", "names '../x.jpg' in .*climbs out of the folder"),
+    (
+        ("images", 0, "file_name", r"C:\d\a.jpg"),
+        "missing image",
+        r"names 'C:\\\\d\\\\a.jpg' in .*there is 'a.jpg': name the",
+    ),
     (("annotations", 0, "id", None), "incomplete annotation", "needs an 'id'"),
-    (("annotations", 0, "id", 2), "duplicate annotation id", "repeats the id 2"),
-    (("annotations", 0, "image_id", 9), "unknown image", "of image 9"),
+    (("annotations", 0, "id", 2), "duplicate annotation id", "repeats the id 2; number the annotations"),
+    (("annotations", 0, "image_id", 9), "unknown image", "of image 9, which the file does not list$"),
+    (("annotations", 0, "image_id", "1"), "unknown image", "of image '1', .*; it lists 1, a number$"),
+    (("annotations", 0, "category_id", "2"), "unknown category id", r"2 = 'dog'\); it lists 2, a number$"),
     (("annotations", 0, "image_id", {"a": 1}), "unknown image", "of image"),
     (("annotations", 0, "category_id", 9), "unknown category id", "category_id 9.*1 = 'cat', 2 = 'dog'"),
     (("annotations", 0, "category_id", None), "unknown category id", "category_id None"),
@@ -68,7 +82,7 @@ CHANGES = [
     (("categories", 0, "id", "2"), "incomplete category", "integer 'id'"),
     (("categories", 0, "name", None), "incomplete category", "'name'"),
     (("categories", 0, "id", 1), "duplicate category id", "repeats the id 1"),
-    (("categories", 0, "name", "cat"), "duplicate category name", "repeats the name 'cat'"),
+    (("categories", 0, "name", "cat"), "duplicate category name", "repeats the name 'cat': give it another"),
     (("categories", 0, "keypoints", 5), "malformed category", "'keypoints'"),
 ]
 
@@ -117,3 +131,38 @@ def test_missing_files_are_not_an_error_when_not_asked_for(tmp_path: Path) -> No
     data = copy.deepcopy(GOOD)
     data["images"][0]["file_name"] = "gone.jpg"
     assert not check(tmp_path, data, check_images=False)[0]
+
+
+def test_a_category_named_twice_is_told_once(tmp_path: Path) -> None:
+    data = copy.deepcopy(GOOD)
+    data["categories"][0]["name"] = data["categories"][1]["name"]
+    assert check(tmp_path, data)[0].counts == {"duplicate category name": 1}
+
+
+def test_classes_have_the_order_of_their_ids(tmp_path: Path) -> None:
+    data = copy.deepcopy(GOOD)
+    data["categories"] = [{"id": 2, "name": "ant"}, {"id": 1, "name": "cat"}, {"id": 0, "name": "bee"}]
+    _, columns = check(tmp_path, data)
+    assert columns.categories.names == ["bee", "cat", "ant"] and columns.class_of.tolist() == [1, 2]
+
+
+def test_null_stands_for_nothing(tmp_path: Path) -> None:
+    data = copy.deepcopy(GOOD)
+    data["annotations"][0].update(iscrowd=None, area=None, segmentation=None, keypoints=None)
+    report, columns = check(tmp_path, data)
+    assert not report
+    (annotation,) = make_records(columns, str(tmp_path))[0]["annotations"]
+    assert annotation["iscrowd"] == 0 and not {"area", "segmentation", "keypoints"} & set(annotation)
+
+
+def test_names_with_backslashes_are_read_with_slashes_unless_they_are_files(tmp_path: Path) -> None:
+    data = copy.deepcopy(GOOD)
+    data["images"][0]["file_name"] = r"sub\1\a b.jpg"
+    data["images"][1]["file_name"] = r"odd\b.jpg"
+    (tmp_path / "sub" / "1").mkdir(parents=True)
+    for name in ("sub/1/a b.jpg", r"odd\b.jpg"):
+        (tmp_path / name).touch()
+    report, columns = check(tmp_path, data)
+    assert [image["file_name"] for image in columns.images] == ["sub/1/a b.jpg", r"odd\b.jpg"]
+    assert report.counts == {"backslash in file name": 1} and not report.has_errors
+    assert "names 'sub\\\\1\\\\a b.jpg', which is read with slashes" in report.to_text()

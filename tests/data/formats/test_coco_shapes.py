@@ -68,7 +68,7 @@ def test_rounding_beyond_the_edge_is_cut_without_a_word() -> None:
     ("value", "why"),
     [
         ("text", "list of polygons or a run-length"),
-        ([1, 2, 3, 4, 5, 6], "list of polygons or a run-length"),
+        ([1, 2, 3, 4, 5, 6], "list of polygons or a run-length encoding; put the polygon into a list$"),
         ({"size": [60, 40], "counts": "0"}, r"size \[60, 40\], but its image is \[40, 60\]"),
         ({"counts": "0"}, "size None"),
         ({"size": [40, 60]}, "'counts' None"),

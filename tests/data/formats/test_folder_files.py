@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from drivetrain.data.formats.folder_files import image_size, list_files, read_bytes, read_lines, stem_index
+from drivetrain.data.formats.folder_files import (
+    image_size,
+    is_passed_over,
+    list_files,
+    read_bytes,
+    read_lines,
+    stem_index,
+)
 from drivetrain.data.images import UnreadableImageError, read_image
 from drivetrain.errors import DatasetError
 
@@ -15,13 +22,23 @@ Draw = Callable[..., Path]
 
 
 def test_files_below_a_folder_by_their_ends(tmp_path: Path) -> None:
-    for name in ("b.JPG", "a.png", "sub/c.jpg", ".hidden.jpg", ".git/x.jpg", "a.txt", "sub/deep/d_mask.png"):
+    for name in (
+        "b.JPG",
+        "a.png",
+        "sub/c.jpg",
+        ".hidden.jpg",
+        ".git/x.jpg",
+        "a.txt",
+        "sub/deep/d_mask.png",
+        "__MACOSX/x.jpg",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     assert list_files(tmp_path, (".jpg", ".png")) == ["a.png", "b.JPG", "sub/c.jpg", "sub/deep/d_mask.png"]
     assert list_files(tmp_path, ("_mask.png",)) == ["sub/deep/d_mask.png"]
     assert list_files(tmp_path, (".jpg",), recursive=False) == ["b.JPG"]
     assert list_files(tmp_path / "none", (".jpg",)) == []
+    assert [n for n in (".git", "._a.jpg", "__MACOSX", "@eaDir", "cat", "_x") if not is_passed_over(n)] == ["cat", "_x"]
 
 
 def test_linked_folders_are_not_entered(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ Draw = Callable[..., Path]
 @pytest.fixture
 def folder(tmp_path: Path, draw: Draw) -> Path:
     """Two images of dogs, one of a cat, and an empty class."""
-    for name in ("dog/a.jpg", "dog/old/b.png", "cat/a.jpg", ".trash/x.jpg"):
+    for name in ("dog/a.jpg", "dog/old/b.png", "cat/a.jpg", ".trash/x.jpg", "__MACOSX/cat/x.jpg"):
         draw(tmp_path / name)
     (tmp_path / "owl").mkdir()
     return tmp_path

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -78,9 +79,36 @@ def test_panoptic_data_as_label_maps_and_as_itself(panoptic_read: ReadDataset, t
     assert not +write_coco_panoptic(again, {"train": panoptic_read}, "copy")
     parts = again / "panoptic_train.json", again / "images" / "train", again / "panoptic_train"
     for made, record in zip(load_coco_panoptic_json(*parts), panoptic_read.records, strict=True):
-        assert made["segments_info"] == record["segments_info"]
+        assert made["segments_info"] == [{k: v for k, v in s.items() if k != "entry"} for s in record["segments_info"]]
         maps = [read_panoptic_map(r["pan_seg_file_name"]) for r in (made, record)]
         assert np.array_equal(*maps)
+
+
+def test_all_that_a_panoptic_file_says_is_written_again(panoptic_read: ReadDataset, tmp_path: Path) -> None:
+    panoptic_read.sections |= {"info": {"year": 2031}, "own": [1]}
+    for category in panoptic_read.sections["categories"]:
+        category |= {"supercategory": "s", "color": [1, 2, 3]}
+    first = panoptic_read.records[0]
+    first["entry"]["license"] = 4
+    first["map_entry"]["annotator"] = "x"
+    first["segments_info"][0]["entry"]["score"] = 0.5
+    write_coco_panoptic(tmp_path, {"val": panoptic_read}, "none")
+    content = json.loads((tmp_path / "panoptic_val.json").read_text())
+    assert {k: v for k, v in content.items() if k not in ("images", "annotations")} == panoptic_read.sections
+    assert content["images"] == [r["entry"] for r in panoptic_read.records]
+    assert content["annotations"] == [r["map_entry"] for r in panoptic_read.records]
+
+
+def test_objects_become_segments_of_their_own_categories(shapes_read: ReadDataset, tmp_path: Path) -> None:
+    for category in shapes_read.sections["categories"]:
+        category["id"] += 40
+    shapes_read.metadata["thing_dataset_id_to_contiguous_id"] = {41 + i: i for i in range(3)}
+    write_coco_panoptic(tmp_path, {"val": shapes_read}, "none")
+    content = json.loads((tmp_path / "panoptic_val.json").read_text())
+    assert content["categories"] == [{**c, "isthing": 1} for c in shapes_read.sections["categories"]]
+    assert [i["id"] for i in content["images"]] == [r["image_id"] for r in shapes_read.records]
+    told = [sorted(s["category_id"] for s in a["segments_info"]) for a in content["annotations"]]
+    assert told == [sorted(a["category_id"] + 41 for a in r["annotations"]) for r in shapes_read.records]
 
 
 def test_label_maps_are_copied_with_their_classes(tmp_path: Path) -> None:

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from drivetrain.data.catalog import DatasetCatalog, MetadataCatalog
 from drivetrain.data.formats.defects import DefectReport
 from drivetrain.data.formats.label_maps import write_label_map
 from drivetrain.data.formats.sem_seg import (
     check_label_maps,
+    label_map_end,
     load_sem_seg,
     read_sem_seg,
     register_sem_seg,
@@ -103,6 +105,10 @@ def test_sizes_and_files_that_are_wrong(folders: tuple[Path, Path], tmp_path: Pa
     labels, images = folders
     draw_map(labels / "b.png", 0, width=10, height=20)
     (labels / "a" / "x.png").write_text("no image")
+    (labels / "b.png").rename(labels / "c.png")
+    read_sem_seg(labels, images, report := DefectReport("x"))
+    assert report.counts["no image"] == 1 and "there are label maps" not in report.to_text()
+    (labels / "c.png").rename(labels / "b.png")
     report = DefectReport("x")
     read_sem_seg(labels, images, report)
     assert report.counts == {"size of label map": 1, "unreadable image": 1}
@@ -136,3 +142,57 @@ def test_a_sample_is_spread_over_all() -> None:
     assert [item["i"] for item in spread_sample(items, 3)] == [0, 3, 6]
     assert spread_sample(items, 10) == items and spread_sample(items, 99) == items
     assert spread_sample(items, 0) == []
+
+
+def test_the_end_of_label_maps_names_is_found(tmp_path: Path, draw: Draw) -> None:
+    images, labels = tmp_path / "images", tmp_path / "masks"
+    for i in range(12):
+        draw(images / "sub" / f"{i}.JPG")
+        draw_map(labels / "sub" / f"{i}_mask.png", 0)
+        draw_map(labels / "sub" / f"{i}_mask_old.png", 0)
+    draw_map(labels / "sub" / "0.png", 0)
+    ends = "png", ("jpg", "png")
+    assert label_map_end(labels, images, *ends) == "_mask.png"
+    assert label_map_end(images, labels, *ends) == "" == label_map_end(tmp_path / "none", images, *ends)
+    report = DefectReport("x")
+    (labels / "sub" / "0.png").unlink()
+    assert read_sem_seg(labels, images, report) is None
+    assert "there are label maps that end with '_mask.png' (gt_ext, label_ext)" in report.to_text()
+
+
+def test_images_and_label_maps_in_one_folder(tmp_path: Path, draw: Draw) -> None:
+    for i in range(3):
+        draw(tmp_path / f"{i}.jpg")
+        draw_map(tmp_path / f"{i}_mask.png", 0)
+    ends = "png", ("jpg", "png")
+    assert label_map_end(tmp_path, tmp_path, *ends) == "_mask.png"
+    records = load_sem_seg(tmp_path, tmp_path, "_mask.png", ends[1])
+    assert [Path(r["file_name"]).name for r in records] == ["0.jpg", "1.jpg", "2.jpg"]
+    report = DefectReport("x")
+    assert read_sem_seg(tmp_path, tmp_path, report, *ends) is None and report.counts["no image"] == 1
+
+
+def test_maps_of_unknown_classes_need_only_be_readable(folders: tuple[Path, Path]) -> None:
+    labels, images = folders
+    draw_map(labels / "b.png", 0, 77)
+    read = read_sem_seg(labels, images, report := DefectReport("x"))
+    assert read is not None
+    check_label_maps(read.records, None, 255, report, 10)
+    assert not report
+    Image.new("RGB", (20, 10)).save(labels / "b.png")
+    check_label_maps(read.records, None, 255, report, 10)
+    assert report.counts == {"unreadable label map": 1}
+
+
+def test_white_masks_are_told(folders: tuple[Path, Path]) -> None:
+    labels, images = folders
+    read = read_sem_seg(labels, images, DefectReport("x"))
+    assert read is not None
+    for values, ignored, told in (((0, 255), 255, 1), ((0, 255), 9, 0), ((0, 1, 255), 255, 0), ((0,), 255, 0)):
+        for name in ("b.png", "a/x.png"):
+            draw_map(labels / name, *values)
+        check_label_maps(read.records, None, ignored, report := DefectReport("x"), 10)
+        assert report.counts.get("one label", 0) == told and not report.has_errors
+    draw_map(labels / "b.png", 0, 255)
+    check_label_maps(read.records, 2, 255, report, 10)
+    assert "hold 0 and 255 alone, and 255 is ignored: there is nothing to learn; write another" in report.to_text()

@@ -5,10 +5,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from drivetrain.data.formats.coco import load_coco_json
 from drivetrain.data.formats.defects import DefectReport
+from drivetrain.data.formats.label_maps import write_label_map
 from drivetrain.data.formats.sources import Source, find_source, read_source
 from drivetrain.data.formats.synthetic import (
     make_synthetic,
@@ -75,10 +77,14 @@ def test_records_of_coco_files_are_those_of_the_loader(tmp_path: Path) -> None:
     made = make_synthetic(tmp_path, **SMALL)
     report = DefectReport("x")
     read = read_source(find_source(made.train_json), report)
-    assert read is not None and read.records == load_coco_json(made.train_json, made.train_images)
+    assert read is not None
+    content = json.loads(Path(made.train_json).read_text())
+    assert [record.pop("entry") for record in read.records] == content["images"]
+    assert [a.pop("entry") for r in read.records for a in r["annotations"]] == content["annotations"]
+    assert read.records == load_coco_json(made.train_json, made.train_images)
+    assert read.sections == {k: v for k, v in content.items() if k not in ("images", "annotations")}
     assert read.metadata["thing_classes"] == list(made.class_names)
     assert read.metadata["keypoint_flip_map"] == [("left", "right")]
-    content = json.loads(Path(made.train_json).read_text())
     content["annotations"][0]["bbox"] = "x"
     Path(made.train_json).write_text(json.dumps(content))
     assert read_source(find_source(made.train_json), report) is None and report.has_errors
@@ -112,6 +118,14 @@ def test_label_maps(tmp_path: Path) -> None:
         find_source(made.val_images, format="sem_seg")
 
 
+def test_label_maps_with_several_ends(tmp_path: Path, draw: Draw) -> None:
+    for name in ("a", "b", "c"):
+        draw(tmp_path / "images" / f"{name}.JPG")
+    for name in ("a.png", "b.png", "c.tif"):
+        draw(tmp_path / "masks" / name)
+    assert count(find_source(tmp_path)) == 3
+
+
 def test_images_by_class(tmp_path: Path) -> None:
     made = make_synthetic_classification(tmp_path, **SMALL)
     source = find_source(tmp_path)
@@ -127,6 +141,7 @@ def test_voc_and_yolo(tmp_path: Path, draw: Draw) -> None:
     (tmp_path / "voc" / "Annotations").mkdir()
     (tmp_path / "voc" / "Annotations" / "a.xml").write_text("<annotation/>")
     assert find_source(tmp_path / "voc") == Source("voc", str(tmp_path / "voc"))
+    assert find_source(tmp_path / "voc", split="val") == Source("voc", str(tmp_path / "voc"))  # there are no lists
     lists = tmp_path / "voc" / "ImageSets" / "Main"
     lists.mkdir(parents=True)
     for split in ("train", "val", "trainval"):
@@ -157,9 +172,14 @@ def test_what_is_no_dataset(tmp_path: Path) -> None:
         find_source(tmp_path, format="yolo")
     with pytest.raises(DatasetError, match="holds 0 annotation files"):
         find_source(tmp_path, format="coco")
-    (tmp_path / "empty.json").touch()
-    with pytest.raises(DatasetError, match="is not found near it"):
-        find_source(tmp_path / "empty.json")
+    for text, why in (
+        ("", "is empty"),
+        ("[]", "holds a JSON list"),
+        ('{"shapes": []}', "the section 'images' is missing"),
+    ):
+        (tmp_path / "odd.json").write_text(text)
+        report = DefectReport("odd.json")
+        assert read_source(find_source(tmp_path / "odd.json"), report) is None and why in report.to_text()
 
 
 @pytest.mark.parametrize(
@@ -169,3 +189,34 @@ def test_what_is_no_dataset(tmp_path: Path) -> None:
 def test_names_of_splits(name: str, split: str) -> None:
     assert Source("coco", name).split_name == split
     assert Source("coco", name, split="own").split_name == "own"
+
+
+def test_folders_of_splits(tmp_path: Path, draw: Draw) -> None:
+    for split in ("train", "valid"):
+        draw(tmp_path / "voc" / split / "a.jpg")
+        (tmp_path / "voc" / split / "a.xml").write_text("<annotation/>")
+        draw(tmp_path / "coco" / split / "a.jpg")
+        (tmp_path / "coco" / split / "_annotations.coco.json").write_text('{"images": [{"file_name": "a.jpg"}]}')
+        draw(tmp_path / "classes" / split / "cat" / "a.jpg")
+        draw(tmp_path / "seg" / "images" / split / "a.jpg")
+        write_label_map(draw(tmp_path / "seg" / "masks" / split / "a_mask.png"), np.zeros((10, 20), np.uint8))
+    for kind in ("voc", "coco", "classes", "seg"):
+        for split, name in (("val", "valid"), ("valid", "valid"), (None, "train")):
+            source = find_source(tmp_path / kind, split=split)
+            assert f"/{name}" in source.path and source.split_name in (split, "val" if split else "train")
+            if kind in ("coco", "seg"):
+                assert Path(source.images).name == name
+            if kind != "coco":
+                assert count(source) == 1
+    assert find_source(tmp_path / "coco" / "valid").split_name == "val"
+    assert find_source(tmp_path / "voc" / "valid").split_name == "val"
+
+
+def test_names_that_lead_nowhere_are_told(tmp_path: Path, draw: Draw) -> None:
+    draw(tmp_path / "images" / "a.jpg")
+    for name in ("/data/upload/1/a.jpg", r"C:\data\a.jpg", "s3://bucket/a.jpg"):
+        (tmp_path / "a.json").write_text(json.dumps({"images": [{"file_name": name}]}))
+        assert find_source(tmp_path / "a.json").images == str(tmp_path / "images")
+    (tmp_path / "a.json").write_text(json.dumps({"images": [{"file_name": "b.jpg"}]}))
+    with pytest.raises(DatasetError, match=r"images of '.*a\.json' \(the first one is 'b\.jpg'\) is not found near it"):
+        find_source(tmp_path / "a.json")

@@ -7,7 +7,14 @@ import pytest
 
 from drivetrain.data.catalog import DatasetCatalog, MetadataCatalog
 from drivetrain.data.formats.defects import DefectReport
-from drivetrain.data.formats.voc import VOC_CLASSES, load_voc_instances, read_voc, register_pascal_voc, voc_splits
+from drivetrain.data.formats.voc import (
+    VOC_CLASSES,
+    annotation_folder,
+    load_voc_instances,
+    read_voc,
+    register_pascal_voc,
+    voc_splits,
+)
 from drivetrain.errors import DatasetError
 from drivetrain.structures import BoxMode
 
@@ -80,6 +87,7 @@ def test_records_of_a_split(challenge: Path) -> None:
 
 
 def test_splits_and_all_files(challenge: Path) -> None:
+    (challenge / "images").mkdir()
     assert voc_splits(challenge) == ["train", "val"]
     assert [r["image_id"] for r in load_voc_instances(challenge)] == ["a", "b", "c"]
     assert [r["image_id"] for r in load_voc_instances(challenge, "cat_train")] == ["a", "b"]
@@ -175,3 +183,61 @@ def test_an_image_that_cannot_be_measured_is_left_out(challenge: Path) -> None:
     (challenge / "ImageSets" / "Main" / "val.txt").write_text("b\n")
     with pytest.raises(DatasetError, match="no image of .* can be used"):
         load_voc_instances(challenge, "val")
+
+
+@pytest.mark.parametrize("lines", ["my cat 1\nIMG 0 1\n", '"my cat"\n"IMG 0 1"\n', "my cat  1\nIMG 0 1 -1\n"])
+def test_names_with_spaces_in_lists(challenge: Path, draw: Draw, lines: str) -> None:
+    for name in ("my cat", "IMG 0 1", "IMG 0"):
+        draw(challenge / "JPEGImages" / f"{name}.JPG")
+        (challenge / "Annotations" / f"{name}.xml").write_text(xml())
+    (challenge / "ImageSets" / "Main" / "val.txt").write_text(lines)
+    assert [r["image_id"] for r in load_voc_instances(challenge, "val")] == ["my cat", "IMG 0 1"]
+
+
+def test_the_name_of_a_listed_file_that_is_missing(challenge: Path) -> None:
+    (challenge / "ImageSets" / "Main" / "val.txt").write_text("no such cat 1\n")
+    assert "no such cat.xml' does not exist" in report_of(challenge, "val").to_text()
+
+
+def test_folders_of_other_names(tmp_path: Path, draw: Draw) -> None:
+    draw(tmp_path / "images" / "a.png")
+    assert annotation_folder(tmp_path) == ""
+    (tmp_path / "annotations").mkdir()
+    assert annotation_folder(tmp_path) == ""
+    (tmp_path / "annotations" / "a.xml").write_text(xml(item("hat", 1, 1, 5, 5)))
+    assert annotation_folder(tmp_path) == "annotations"
+    (record,) = load_voc_instances(tmp_path)
+    assert record["file_name"] == str(tmp_path / "images" / "a.png")
+    (tmp_path / "images" / "a.png").unlink()
+    draw(tmp_path / "images" / "A.PNG")
+    (tmp_path / "annotations" / "a.xml").write_text(xml(file_name="sub/A.PNG"))
+    assert "there is 'A.PNG': name the files relative" in report_of(tmp_path).to_text()
+
+
+def test_suffixes_in_capitals(challenge: Path) -> None:
+    (challenge / "Annotations" / "a.xml").rename(challenge / "Annotations" / "a.XML")
+    assert [r["image_id"] for r in load_voc_instances(challenge)] == ["a", "b", "c"]
+    assert [len(r["annotations"]) for r in load_voc_instances(challenge, "train")] == [0, 2]
+
+
+def test_classes_listed_with_their_colours(challenge: Path) -> None:
+    (challenge / "labelmap.txt").write_text("# label:color_rgb\nbackground:0,0,0::\ndog:1,1,1::\ncat:2,2,2::\n")
+    read = read_voc(challenge, "train", None, DefectReport("x"))
+    assert read is not None and read.metadata["thing_classes"] == ["dog", "cat"]
+    (challenge / "labelmap.txt").write_text("background:0,0,0::\n")
+    read = read_voc(challenge, "train", None, DefectReport("x"))
+    assert read is not None and read.metadata["thing_classes"] == list(VOC_CLASSES)
+    (challenge / "labelmap.txt").write_bytes(b"\xff")
+    assert report_of(challenge, "train").counts == {"unreadable list": 1}
+
+
+def test_what_labelling_tools_leave_out_or_add(tmp_path: Path, draw: Draw) -> None:
+    draw(tmp_path / "IMG (2).JPG")
+    box = "<bndbox><xmin>1.5</xmin><ymin> 2 </ymin><xmax>9</xmax><ymax>8</ymax></bndbox>"
+    more = "<attributes><attribute><name>colour</name><value>red</value></attribute></attributes>"
+    first = f"<object><name> hat </name><pose>Unspecified</pose>{box}</object>"
+    second = f"<object><name>hat</name><occluded>1</occluded>{box}{more}</object>"
+    path = "<path>C:\\Users\\me\\IMG (2).JPG</path>"
+    (tmp_path / "IMG (2).xml").write_text(xml(path, first, second, file_name="IMG (2).JPG"))
+    (record,) = load_voc_instances(tmp_path)
+    assert [(a["bbox"], a["difficult"]) for a in record["annotations"]] == [([0.5, 1, 9, 8], 0)] * 2

@@ -102,3 +102,9 @@ def test_deep_and_long_files_end(tmp_path: Path) -> None:
     deep.write_bytes(b"<annotation>" + b" " * (1 << 24))
     with pytest.raises(DatasetError, match=r"bytes, more than the 16,777,216"):
         read_voc_xml(deep)
+
+
+@pytest.mark.parametrize(("text", "difficult"), [("", 0), (" ", 0), ("Unspecified", 0), ("1", 1), (" 0\n", 0)])
+def test_marks_as_tools_write_them(tmp_path: Path, text: str, difficult: int) -> None:
+    (found,) = read_voc_xml(write(tmp_path, item(difficult=text))).objects
+    assert (found.difficult, found.problem) == (difficult, "")

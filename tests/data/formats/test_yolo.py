@@ -164,3 +164,25 @@ def test_a_set_without_any_label_file_is_a_mistake(yolo: Path) -> None:
     (yolo.parent / "labels").rename(yolo.parent / "lables")
     with pytest.raises(DatasetError, match=r"none of the 3 images has a label file .* 'labels/train/a\.txt'\)"):
         load_yolo(yolo)
+
+
+def test_paths_of_windows(yolo: Path) -> None:
+    yolo.write_text("train: images\\train\nval: ..\\images\\val\nnames: [cat, dog]\n")
+    assert len(load_yolo(yolo)) == 3 and len(load_yolo(yolo, "val")) == 1
+    (yolo.parent / "list.txt").write_bytes(b".\\images\\train\\b.jpg\r\nimages\\train\\a.png\r\n")
+    yolo.write_text("train: list.txt\nnames: [cat, dog]\n")
+    assert [r["image_id"] for r in load_yolo(yolo)] == ["images/train/a", "images/train/b"]
+
+
+def test_a_listed_image_that_is_missing_may_be_elsewhere(yolo: Path) -> None:
+    (yolo.parent / "list.txt").write_text("data/images/train/b.jpg\n")
+    yolo.write_text("train: list.txt\nnames: [cat, dog]\n")
+    assert "b.jpg' in" in (text := report_of(yolo).to_text())
+    assert "does not exist; there is 'images/train/b.jpg': name the files relative to the folder" in text
+
+
+def test_labels_as_tools_write_them(yolo: Path) -> None:
+    labels = yolo.parent / "labels" / "train" / "b.txt"
+    labels.write_bytes(b"\xef\xbb\xbf0 0.5 0.5 0.5 0.4  \r\n\r\n1.0\t0.25 0.5 0.5 1 \r\n")
+    record = next(r for r in load_yolo(yolo) if r["image_id"].endswith("/b"))
+    assert [a["category_id"] for a in record["annotations"]] == [0, 1]

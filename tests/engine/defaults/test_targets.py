@@ -168,3 +168,17 @@ def test_a_test_set_of_other_keypoints() -> None:
     cfg.MODEL.NUM_KEYPOINTS = 17
     with pytest.raises(DatasetError, match=r"has 2 keypoints, and the model has 17 \(MODEL.NUM_KEYPOINTS\)"):
         check_test_sets(cfg)
+
+
+@pytest.mark.parametrize("names", [["b", "a"], ["a", "c"], ["a", "b"]])
+def test_classes_of_the_test_set_are_those_of_the_training(names: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    """The same in another order would give every prediction to the wrong class; other names are told."""
+    cfg = config("fcos_tiny", OBJECT, names=("a", "b"))
+    MetadataCatalog.get("tested").set(thing_classes=names, evaluator_type="coco")
+    cfg.DATASETS.TEST, cfg.MODEL.NUM_CLASSES = ("tested",), 2
+    if names == ["b", "a"]:
+        with pytest.raises(DatasetError, match=r"class 0 of test dataset 'tested' is 'b', and of the training 'a'"):
+            check_test_sets(cfg)
+        return
+    check_test_sets(cfg)
+    assert ("class 1 of test dataset 'tested' is 'c', and of the training 'b'" in caplog.text) == (names[1] == "c")

@@ -87,7 +87,8 @@ class Datasets:
     TEST: tuple[str, ...] = option((), "Names of the datasets to evaluate on.")
     REGISTER: dict[str, Any] = option(
         {},
-        "Datasets to register before use: name -> {format: coco, json: path, images: folder}; made_by is the command "
+        "Datasets to register before use: name -> {format: coco, json: path, images: folder}, or the keys of format "
+        "coco_panoptic, voc, yolo, sem_seg or folder. Paths begin where the command is run; made_by is the command "
         "that makes the files.",
     )
 
