@@ -17,7 +17,7 @@ from drivetrain._version import __version__
 from drivetrain.checkpoint.background import Saving, alarm, wait_for_saves
 from drivetrain.checkpoint.files import FileLayer, check_file_name
 from drivetrain.checkpoint.folder import CheckpointFolder
-from drivetrain.checkpoint.formats import check_whole, map_checkpoint, storable
+from drivetrain.checkpoint.formats import check_whole, map_checkpoint, metadata_problem, storable
 from drivetrain.checkpoint.manifest import Entry
 from drivetrain.checkpoint.overlap import StepCopies, check_unchanged, optimizers_of
 from drivetrain.checkpoint.recovery import newest_whole
@@ -197,8 +197,10 @@ class Checkpointer:
             raise CheckpointError(f"{unknown[0]!r} is none of the objects to restore ({known})")
         self.logger.info("Loading from %s", path)
         source = Path(path)
-        local = source.parent.is_dir() and "://" not in str(path)
-        check_whole(path, CheckpointFolder(source.parent).digests(source.name) if local else [])
+        if source.parent.is_dir() and "://" not in str(path):
+            CheckpointFolder(source.parent).check(source.name)
+        else:
+            check_whole(path)
         return restore(self.model, {key: self.checkpointables[key] for key in wanted}, map_checkpoint(path), str(path))
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
@@ -258,6 +260,8 @@ class Checkpointer:
         versions = {"drivetrain": __version__, "torch": str(torch.__version__)}
         data["metadata"] = {**self.metadata, "versions": versions}
         data = {key: storable(value, key) for key, value in {**data, **extra}.items()}
+        if problem := metadata_problem(data["metadata"]):
+            raise CheckpointError(f"the checkpointer's metadata {problem}, since nothing else is read again")
         self.logger.info("Saving checkpoint to %s", self.folder.path / file)
         return self._entry(file, _roles(name, role), {key: data[key] for key in extra}, versions), data
 

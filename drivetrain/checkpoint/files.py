@@ -8,6 +8,7 @@ can record the operations, stop at each of them, or make them fail.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -53,7 +54,7 @@ class FileLayer:
     def sync(self, handle: IO[bytes]) -> None:
         """Bring an open file's content to the disk."""
         handle.flush()
-        os.fsync(handle.fileno())
+        _fsync(handle.fileno())
 
     def replace(self, source: Path, target: Path) -> None:
         """Rename over the target in one step."""
@@ -65,13 +66,22 @@ class FileLayer:
             return
         descriptor = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(descriptor)
+            _fsync(descriptor)
         finally:
             os.close(descriptor)
 
     def remove(self, path: Path) -> None:
         """Delete a file; a missing one is no error."""
         path.unlink(missing_ok=True)
+
+
+def _fsync(descriptor: int) -> None:
+    """Bring what is open to the disk, unless its file system does not know this (some network disks, of folders)."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise
 
 
 class _HashingWriter:

@@ -9,12 +9,14 @@ loads:
 4. ``last_checkpoint`` names it, if it is the newest state of the training;
 5. the manifest lists it in its roles.
 
-Reading takes ``last_checkpoint`` for the newest (people edit that file to go back), then the manifest from
-the newest to the oldest entry, then files that no manifest lists.
+Reading takes ``last_checkpoint`` for the newest (people edit that file to go back), then the manifest from the entry
+saved last to the first (not by iteration: after going back, the higher ones are those that were left), then files that
+no manifest lists.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -53,6 +55,7 @@ class CheckpointFolder:
         self.path = Path(path)
         self.layer = layer or FileLayer()
         self._known: tuple[_Stamp, Manifest] | None = None  # the manifest, as long as its file is the same
+        self._told = False  # that another process writes it too
 
     # ---- writing
 
@@ -71,17 +74,16 @@ class CheckpointFolder:
             OutputError: the folder or a file cannot be written. What was there before is untouched.
         """
         self.make()
-        manifest = self.manifest(repair=True)
 
         def announce(written: Written) -> None:
             nonlocal entry
             entry = replace(entry, bytes=written.bytes, sha256=written.sha256)
-            self._write_manifest(manifest.announce(entry))
+            self._write_manifest(self._manifest_of_now().announce(entry))
 
         atomic_write(self.path / entry.file, writer, layer=self.layer, before_rename=announce)
         if "last" in entry.roles:
             self._write_text(POINTER_NAME, entry.file)
-        manifest = manifest.commit(entry)
+        manifest = self._manifest_of_now().commit(entry)
         self._write_manifest(manifest)
         return manifest.find(entry.file)[-1]
 
@@ -122,8 +124,11 @@ class CheckpointFolder:
             ) from error
 
     def clean(self) -> None:
-        """Delete what killed saves left under temporary names."""
-        if removed := clean_leftovers(self.path, self.layer):
+        """Delete what killed saves left under temporary names, where they can be seen."""
+        removed = []
+        with contextlib.suppress(OSError):
+            removed = clean_leftovers(self.path, self.layer)
+        if removed:
             _logger.info("Removed %d unfinished files of an earlier run from %s", len(removed), self.path)
 
     def set_aside(self, file: str) -> str:
@@ -194,7 +199,7 @@ class CheckpointFolder:
         """File names that exist, in the order in which a resume tries them."""
         present = dict.fromkeys(self.files())
         newest_first = list(reversed(self.manifest().entries))
-        newest_first.sort(key=_age)
+        newest_first.sort(key=lambda e: e.iteration is None)
         listed = dict.fromkeys(e.file for e in newest_first)
         unlisted = sorted((f for f in present if f not in listed), key=lambda f: -(iteration_of_name(f) or -1))
         return (name for name in dict.fromkeys((self.pointer(), *listed, *unlisted)) if name in present)
@@ -206,6 +211,16 @@ class CheckpointFolder:
             traces |= {p.name for p in self.path.iterdir() if ".pth.corrupt" in p.name or p.name == POINTER_NAME}
         return sorted(traces - {""})
 
+    def check(self, file: str) -> None:
+        """Check that a file is what was saved, by its digest where the manifest has one; see `check_whole`."""
+        digests = self.digests(file)
+        try:
+            check_whole(self.path / file, digests)
+        except CorruptCheckpointError:
+            if self.digests(file) == digests:
+                raise
+            self.check(file)  # a process that saves has replaced it meanwhile
+
     def verify(self, file: str) -> None:
         """Check that a file is what was saved, by its digest where the manifest has one, and that it can be read.
 
@@ -213,12 +228,12 @@ class CheckpointFolder:
             CorruptCheckpointError: it is not; or it has the digest, but holds what no training saves.
             CheckpointError: the system cannot read it, or it is not listed and holds objects that could run code.
         """
-        path, digests = self.path / file, self.digests(file)
-        check_whole(path, digests)
+        self.check(file)
         try:
-            map_checkpoint(path)
+            map_checkpoint(self.path / file)
         except CheckpointError as error:
-            if digests and not isinstance(error, CorruptCheckpointError):
+            unreadable = isinstance(error, CorruptCheckpointError) or isinstance(error.__cause__, OSError)
+            if self.digests(file) and not unreadable:
                 raise CorruptCheckpointError(f"{error}; it was exchanged together with its digest") from error
             raise
 
@@ -232,6 +247,18 @@ class CheckpointFolder:
         return known[-1] if known else iteration_of_name(file)
 
     # ---- parts
+
+    def _manifest_of_now(self) -> Manifest:
+        """The manifest to write to, with what another process has added; that there is one is said once."""
+        known, manifest = self._known, self.manifest(repair=True)
+        if known and not self._told and _files(manifest) != _files(known[1]):
+            self._told = True
+            _logger.warning(
+                "The checkpoints in %s were changed by something other than this training: if another one saves there, "
+                "give it an OUTPUT_DIR of its own, or they replace and delete each other's files",
+                self.path,
+            )
+        return manifest
 
     def _write_manifest(self, manifest: Manifest) -> None:
         self._write_text(MANIFEST_NAME, manifest.to_text())
@@ -261,6 +288,10 @@ class CheckpointFolder:
         )
 
 
+def _files(manifest: Manifest) -> list[tuple[str, str]]:
+    return [(entry.file, entry.sha256) for entry in manifest.entries]
+
+
 class _Stamp(NamedTuple):
     """What is another one when a file was replaced or written to."""
 
@@ -278,8 +309,3 @@ def iteration_of_name(file: str) -> int | None:
     """The iteration in a name such as ``model_0004999.pth``, or None."""
     found = re.search(r"_(\d+)\.pth$", file)
     return int(found[1]) if found else None
-
-
-def _age(entry: Entry) -> tuple[bool, int]:
-    """Sorts the newest first; entries without an iteration last, in the order given."""
-    return entry.iteration is None, -(entry.iteration or 0)

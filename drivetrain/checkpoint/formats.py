@@ -6,12 +6,15 @@ tensors only. What would not load that way is refused when it is saved.
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import re
 import warnings
 import zipfile
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Container, Iterable, Mapping
+from functools import partial
+from operator import is_
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ __all__ = [
     "check_whole",
     "checkpoint_writer",
     "map_checkpoint",
+    "metadata_problem",
     "model_state",
     "read_checkpoint",
     "storable",
@@ -33,41 +37,61 @@ __all__ = [
 ]
 
 _TENSORS = (torch.Tensor, torch.nn.Parameter)
-_PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.Size, torch.dtype, torch.device)
+_PLAIN = (type(None), bool, float, complex, str, bytes, torch.Size, torch.dtype, torch.device)
 _WRAPPERS = ("module.", "_orig_mod.")
 _ROOT = "model."
-_MOST_VALUES = 10_000_000  # of one file, each counted as often as it is referred to
+_MOST_VALUES = 10_000_000  # of a file with fewer bytes, each counted as often as it is referred to
 _DEEPEST = 100
+_LONGEST_INT = 2032  # bits; PyTorch does not read the pickle word for longer ones
 
 
-def storable(value: Any, key: str) -> Any:
+def storable(value: Any, key: str, levels: int = _DEEPEST - 1) -> Any:
     """The value as it can be stored: itself, with NumPy scalars turned into Python's.
 
     Args:
         value: tensors and plain values in dicts, lists, tuples and sets.
         key: where it stands, for the message.
+        levels: how deep it may be nested.
 
     Raises:
         CheckpointError: something in it could not be loaded again with ``weights_only=True``; the message
             names the key.
     """
     kind = type(value)
-    if kind in _PLAIN or kind in _TENSORS:
+    if kind in _PLAIN or (kind is int and value.bit_length() <= _LONGEST_INT):
         return value
-    if isinstance(value, np.generic):
-        return value.item()
-    if kind in (dict, OrderedDict, Counter):
-        items = {k: storable(v, f"{key}[{k!r}]") for k, v in value.items()}
+    if kind in _TENSORS and not value.is_nested:
+        return _with_attributes(value, key, levels)
+    if isinstance(value, np.generic) and type(item := value.item()) is not kind:
+        return storable(item, key, levels)
+    if kind not in (dict, OrderedDict, Counter, list, tuple, set):
+        raise _refused(value, key)
+    if levels <= 0:
+        raise CheckpointError(f"{key:.80} is nested more than {_DEEPEST} deep, or in itself: that cannot be read again")
+    if isinstance(value, dict):
+        items = {k: storable(v, f"{key}[{k!r}]", levels - 1) for k, v in value.items()}
         for k in items:
-            storable(k, f"a key of {key}")
-        if all(items[k] is v for k, v in value.items()):
-            return value  # unchanged: keeps an OrderedDict's metadata, which modules use to load old states
+            storable(k, f"a key of {key}", levels - 1)
+        if all(map(is_, items.values(), value.values())):
+            return _with_attributes(value, key, levels)
         return items
-    if kind in (list, tuple, set):
-        members = [storable(v, f"{key}[{i}]") for i, v in enumerate(value)]
-        return value if all(a is b for a, b in zip(members, value, strict=True)) else kind(members)
-    name = f"{kind.__module__}.{kind.__qualname__}"
-    raise CheckpointError(
+    members = [storable(v, f"{key}[{i}]", levels - 1) for i, v in enumerate(value)]
+    return value if all(map(is_, members, value)) else kind(members)
+
+
+def _with_attributes(value: Any, key: str, levels: int) -> Any:
+    """The value, whose attributes (the versions in a module's state) can be stored as they are."""
+    for name, item in getattr(value, "__dict__", {}).items():
+        if storable(item, f"{key}.{name}", levels - 1) is not item:
+            raise _refused(item, f"{key}.{name}")
+    return value
+
+
+def _refused(value: Any, key: str) -> CheckpointError:
+    if type(value) is int:
+        return CheckpointError(f"{key} is an integer of {value.bit_length()} bits, too long to be read again")
+    name = f"{'nested ' if isinstance(value, torch.Tensor) else ''}{type(value).__module__}.{type(value).__qualname__}"
+    return CheckpointError(
         f"{key} is a {name}, which a checkpoint cannot hold, since loading it could run code: give tensors, numbers, "
         "text, and dicts, lists and tuples of these"
     )
@@ -143,14 +167,27 @@ def map_checkpoint(path: str | Path) -> dict[str, Any]:
     a look at them ends the process. So they are to be copied, and let go.
     """
     path = Path(path)
-    if path.suffix.lower() == ".safetensors":
-        return {"model": _read_safetensors(path)}
-    data = _read_torch(path)
+    try:
+        if path.suffix.lower() == ".safetensors":
+            return {"model": _read_safetensors(path)}
+        data, size = _read_torch(path), path.stat().st_size
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror or error})") from error
     if not isinstance(data, Mapping) or not all(isinstance(key, str) for key in data):
         raise CheckpointError(f"{path} holds a {type(data).__name__}, not a checkpoint (a dict with text keys)")
-    _check_values(data, path)
-    _check_metadata(data.get("metadata", {}), path)
+    _check_values(data, path, size)
+    if problem := metadata_problem(data.get("metadata", {})):
+        raise CheckpointError(f"{path} has a 'metadata' that no training wrote: it {problem}")
     return dict(data)
+
+
+def metadata_problem(metadata: Any) -> str:
+    """What is wrong with the types of what commands read and print, as the rest of a sentence; ``""`` if nothing is."""
+    texts = [metadata.get(key, "") for key in ("config", "channel_order")] if isinstance(metadata, Mapping) else [None]
+    names = metadata.get("class_names", ()) if isinstance(metadata, Mapping) else ()
+    if isinstance(names, (list, tuple)) and all(isinstance(text, str) for text in (*texts, *names)):
+        return ""
+    return "must be a dict with the texts 'config' and 'channel_order' and the list of texts 'class_names'"
 
 
 def model_state(data: Mapping[str, Any], source: str) -> OrderedDict[str, torch.Tensor]:
@@ -201,8 +238,8 @@ def without_root(state: OrderedDict[str, torch.Tensor], own: Container[str]) -> 
 def _renamed(state: Mapping[str, torch.Tensor], rename: Callable[[str], str]) -> OrderedDict[str, torch.Tensor]:
     """A state under other names, with the modules' versions, by which they convert old states."""
     result = OrderedDict((rename(name), value) for name, value in state.items())
-    versions = getattr(state, "_metadata", {})
-    result._metadata = {rename(f"{name}.")[:-1]: value for name, value in versions.items()}  # type: ignore[attr-defined]
+    if isinstance(versions := getattr(state, "_metadata", None), Mapping):
+        result._metadata = {rename(f"{name}.")[:-1]: v for name, v in versions.items()}  # type: ignore[attr-defined]
     return result
 
 
@@ -231,8 +268,8 @@ def _read_torch(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks on foreign pickle protocols; the outcome is what counts
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=_can_be_mapped(path))
-    except MemoryError:
+            return _load(path)
+    except (MemoryError, OSError):
         raise
     except Exception as error:  # torch.load has no error type of its own: anything from KeyError to RuntimeError
         text = " ".join(str(error).split())
@@ -248,6 +285,16 @@ def _read_torch(path: Path) -> Any:
         ) from error
 
 
+def _load(path: Path) -> Any:
+    """The content, with tensors that lie in the mapped file where that can be."""
+    load = partial(torch.load, map_location="cpu", weights_only=True)
+    if _can_be_mapped(path):
+        with contextlib.suppress(RuntimeError, UnicodeEncodeError):  # no mapping on this disk; a name not in UTF-8
+            return load(path, mmap=True)
+    with open(path, "rb") as file:
+        return load(file)
+
+
 def _can_be_mapped(path: Path) -> bool:
     """Whether a file is an archive whose records are stored as they are."""
     if not zipfile.is_zipfile(path):
@@ -256,8 +303,9 @@ def _can_be_mapped(path: Path) -> bool:
         return all(record.compress_type == zipfile.ZIP_STORED for record in archive.infolist())
 
 
-def _check_values(data: Any, path: Path) -> None:
+def _check_values(data: Any, path: Path, size: int) -> None:
     """Refuse a content that holds itself, is very deep, or expands without bound through values referred to twice."""
+    most = max(_MOST_VALUES, size)  # a value that is referred to once takes a byte or more of the file
     known: dict[int, tuple[int, int]] = {}
 
     def measure(value: Any) -> tuple[int, int]:
@@ -268,27 +316,16 @@ def _check_values(data: Any, path: Path) -> None:
             known[id(value)] = (0, _DEEPEST)
             below = [measure(part) for part in (value.values() if isinstance(value, dict) else value)]
             count, depth = 1 + sum(n for n, _ in below), 1 + max((d for _, d in below), default=0)
-            known[id(value)] = min(count, _MOST_VALUES + 1), min(depth, _DEEPEST + 1)
+            known[id(value)] = min(count, most + 1), min(depth, _DEEPEST + 1)
         return known[id(value)]
 
     try:
         count, depth = measure(data)
     except RecursionError:
         depth = _DEEPEST + 1
-    if depth > _DEEPEST or count > _MOST_VALUES:
+    if depth > _DEEPEST or count > most:
         raise CheckpointError(
             f"{path} holds values that are nested more than {_DEEPEST} deep or refer to each other without end: refused"
-        )
-
-
-def _check_metadata(metadata: Any, path: Path) -> None:
-    """Check the types of what commands read and print."""
-    texts = [metadata.get(key, "") for key in ("config", "channel_order")] if isinstance(metadata, Mapping) else [None]
-    names = metadata.get("class_names", ()) if isinstance(metadata, Mapping) else ()
-    if not isinstance(names, (list, tuple)) or not all(isinstance(text, str) for text in (*texts, *names)):
-        raise CheckpointError(
-            f"{path} has a 'metadata' that no training wrote: it must be a dict with the texts 'config' and "
-            "'channel_order' and the list of texts 'class_names'"
         )
 
 
@@ -299,7 +336,7 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 
     try:
         return load_file(path, device="cpu")
-    except (SafetensorError, ValueError, OSError) as error:
+    except (SafetensorError, ValueError) as error:
         raise CorruptCheckpointError(f"{path} is not a whole safetensors file ({error})") from error
 
 

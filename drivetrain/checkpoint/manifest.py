@@ -155,13 +155,17 @@ class Manifest:
         return replace(self, entries=(*self.entries, replace(entry, roles=(), pending=True)))
 
     def commit(self, entry: Entry) -> Manifest:
-        """With the entry in place of all others of its file; its roles are taken from the other files.
+        """With an announced entry in place of the older ones of its file; its roles are taken from the other files.
 
-        Roles that the replaced file had and the new entry does not claim go with the file.
+        Roles that a replaced entry had and the new one does not claim go with the file. What another process announced
+        for the file since stays: either content may be in place.
         """
-        inherited = [role for old in self.find(entry.file) for role in old.roles if role not in entry.roles]
+        own = self.find(entry.file)
+        announced = max((place for place, old in enumerate(own) if old.sha256 == entry.sha256), default=-1)
+        replaced = own[: announced + 1]
+        inherited = [role for old in replaced for role in old.roles if role not in entry.roles]
         roles = (*entry.roles, *dict.fromkeys(inherited))
-        kept = (old.without(roles) for old in self.entries if old.file != entry.file)
+        kept = (old.without(roles) for old in self.entries if old not in replaced)
         return replace(self, entries=(*kept, replace(entry, roles=roles, pending=False)))
 
     def without(self, files: set[str]) -> Manifest:

@@ -106,11 +106,11 @@ class PeriodicCheckpointer:
                 alarm(f"to delete older files after iteration {iteration}", problem)
 
     def _delete_old(self, keep: int) -> None:
-        """Delete the oldest periodic files of the manifest beyond ``keep``; entries without a file do not count."""
+        """Delete the periodic files that were saved first, beyond ``keep``; entries without a file do not count."""
         own = re.compile(re.escape(self.file_prefix) + r"_\d{7,}\.pth")
         folder = self.checkpointer.folder
-        entries = [e for e in folder.manifest().entries if own.fullmatch(e.file)]
-        entries.sort(key=lambda e: -1 if e.iteration is None else e.iteration)
+        entries = folder.manifest().entries
+        listed = list(dict.fromkeys(e.file for e in reversed(entries) if own.fullmatch(e.file)))  # the last one first
         present = set(folder.files())
-        newest = [e.file for e in entries if e.file in present][-keep:]
-        folder.remove(e.file for e in entries if e.file not in newest and not e.roles)
+        spared = {*[file for file in listed if file in present][:keep], *(e.file for e in entries if e.roles)}
+        folder.remove(file for file in listed if file not in spared)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from drivetrain.errors import TrainingError
 from drivetrain.runtime import comm
 from drivetrain.runtime.seeding import capture_rng_state, restore_rng_state, seed_all_rng
+from drivetrain.solver.optimizer_state import check_optimizer_state
 
 if TYPE_CHECKING:
     from .finite import Rewind
@@ -69,6 +70,7 @@ def restore(trainer: SimpleTrainer, state: Mapping[str, Any]) -> None:
     The generators of a rank that the checkpoint does not know are seeded from one that it knows, the rank and the
     iteration.
     """
+    check_optimizer_state(trainer.optimizer, state["optimizer"])
     trainer.optimizer.load_state_dict(state["optimizer"])
     if "grad_scaler" in state:
         trainer._numerics.load_state_dict(state["grad_scaler"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Mapping
-from math import fsum
+from math import fsum, isnan, nan
 from typing import Any
 
 __all__ = ["ScalarHistory"]
@@ -124,8 +124,10 @@ class ScalarHistory:
         return self._provisional[-1][1] if self._provisional else self._iterations[-1]
 
     def median(self, window_size: int) -> float:
-        """Median of the last ``window_size`` values."""
+        """Median of the last ``window_size`` values; NaN if one of them is."""
         ordered = sorted(self._last(window_size))
+        if isnan(sum(ordered)) and any(map(isnan, ordered)):  # the sum of both infinities is NaN too
+            return nan
         middle = len(ordered) // 2
         return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
@@ -138,7 +140,10 @@ class ScalarHistory:
     def avg(self, window_size: int) -> float:
         """Mean of the last ``window_size`` values."""
         values = self._last(window_size)
-        return fsum(values) / len(values)
+        try:
+            return fsum(values) / len(values)
+        except (OverflowError, ValueError):  # of numbers too large to add up exactly, of both infinities
+            return sum(values) / len(values)
 
     def global_avg(self) -> float:
         """Mean of every value since the beginning, also of those no longer kept."""

@@ -157,8 +157,14 @@ class EventStorage:
         del self._vis_data[:-_MAX_PICTURES]
 
     def put_histogram(self, hist_name: str, hist_tensor: torch.Tensor, bins: int = 1000) -> None:
-        """Add a histogram of all values of ``hist_tensor`` in ``bins`` bins of equal width; kept as images are."""
+        """Add a histogram of the finite values of ``hist_tensor``, if any, in ``bins`` bins of equal width.
+
+        Kept as images are.
+        """
         values = hist_tensor.detach().float().cpu().reshape(-1)
+        values = values[values.isfinite()]
+        if not len(values):
+            return
         low, high = float(values.min()), float(values.max())
         edges = torch.linspace(low, high, steps=bins + 1)
         self._histograms.append(

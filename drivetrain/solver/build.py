@@ -12,6 +12,7 @@ from drivetrain.errors import ConfigError, ModelError, did_you_mean
 
 from .clipping import maybe_add_gradient_clipping
 from .layer_decay import layerwise_lr_decay
+from .optimizer_state import check_optimizer_state
 from .parameter_groups import get_default_optimizer_params
 
 __all__ = ["build_optimizer"]
@@ -84,11 +85,9 @@ def _can_fuse(groups: list[dict[str, Any]]) -> bool | None:
 
 def _keep_implementation(optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
     """Keep this machine's fused / foreach settings when a state from another kind of machine is loaded."""
-    saved = state_dict["param_groups"]
-    if len(saved) != len(optimizer.param_groups):
-        return state_dict  # PyTorch's own check says what is wrong
+    check_optimizer_state(optimizer, state_dict)
     kept = [
         {**theirs, **{key: ours[key] for key in _IMPLEMENTATION if key in ours}}
-        for theirs, ours in zip(saved, optimizer.param_groups, strict=True)
+        for theirs, ours in zip(state_dict["param_groups"], optimizer.param_groups, strict=True)
     ]
     return {**state_dict, "param_groups": kept}

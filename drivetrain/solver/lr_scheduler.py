@@ -26,6 +26,7 @@ _NAMES = (
     "OneCycleLR",
     "ReduceLROnPlateau",
 )
+_PLATEAU_COUNTERS = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
 
 
 class LRMultiplier(LRScheduler):
@@ -66,8 +67,8 @@ class LRMultiplier(LRScheduler):
         return {"last_epoch": self.last_epoch}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go to the saved iteration and set its rates."""
-        self.last_epoch = int(state_dict["last_epoch"])
+        """Go to the saved iteration, also of a WarmupReduceLROnPlateau, and set its rates."""
+        self.last_epoch = int(state_dict.get("iteration", state_dict["last_epoch"]))
         self._set(self.get_lr())
 
     def _set(self, rates: list[float | Tensor]) -> None:
@@ -121,15 +122,14 @@ class WarmupReduceLROnPlateau(ReduceLROnPlateau):
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values; the rates themselves are in the optimizer's state."""
-        keys = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
-        return {"iteration": self._iteration, **{key: getattr(self, key) for key in keys}}
+        return {"iteration": self._iteration, **{key: getattr(self, key) for key in _PLATEAU_COUNTERS}}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restore the counters; the optimizer's state brings the rates."""
-        state = dict(state_dict)
-        self._iteration = state.pop("iteration")
-        for key, value in state.items():
-            setattr(self, key, value)
+        """Restore the counters; the optimizer's state brings the rates. Of an LRMultiplier, the iteration is taken."""
+        self._iteration = int(state_dict.get("iteration", state_dict["last_epoch"]))
+        if "iteration" in state_dict:
+            for key in _PLATEAU_COUNTERS:
+                setattr(self, key, state_dict[key])
         if self._iteration < self._warmup_iters:
             self._warm_up()
         self._last_lr = [group["lr"] for group in self.optimizer.param_groups]

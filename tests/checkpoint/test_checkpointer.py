@@ -190,6 +190,21 @@ def test_what_could_not_be_loaded_again_is_not_saved(training, counter):
     assert run.get_all_checkpoint_files() == []
 
 
+@pytest.mark.parametrize(
+    "metadata",
+    [{"class_names": [1]}, {"class_names": "cat"}, {"channel_order": None}, {"config": {"SEED": 1}}],
+    ids=str,
+)
+def test_metadata_that_could_not_be_read_again_is_not_saved(training, metadata):
+    run, _ = training()
+    run.metadata = {**metadata, "note": 3}
+    with pytest.raises(CheckpointError, match="the checkpointer's metadata must be a dict with the texts 'config'"):
+        run.save("a")
+    run.metadata = {"note": 3}
+    run.save("a")
+    assert run.load(run.get_checkpoint_file())["metadata"]["note"] == 3
+
+
 def test_keys_that_collide_are_refused(training, counter):
     run, _ = training()
     for key in ("counter", "model", "metadata"):

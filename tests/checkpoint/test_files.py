@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -103,6 +104,24 @@ def test_an_error_of_the_writer_or_before_the_rename_leaves_the_old_file(tmp_pat
         atomic_write(tmp_path / "f", write_new, before_rename=refuse)
     assert os.listdir(tmp_path) == ["f"]
     assert (tmp_path / "f").read_bytes() == OLD
+
+
+@pytest.mark.parametrize(("code", "fatal"), [(errno.EINVAL, False), (errno.ENOTSUP, False), (errno.EIO, True)])
+def test_a_disk_that_cannot_sync_folders_will_do_and_one_that_fails_will_not(tmp_path, monkeypatch, code, fatal):
+    fsync = os.fsync
+
+    def fail_for_folders(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(code, "injected")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail_for_folders)
+    if fatal:
+        with pytest.raises(OutputError, match="injected"):
+            atomic_write(tmp_path / "f", write_new)
+    else:
+        atomic_write(tmp_path / "f", write_new)
+        assert (tmp_path / "f").read_bytes() == NEW
 
 
 def test_a_missing_folder_is_an_output_error(tmp_path):

@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from drivetrain.checkpoint.files import FileLayer
 from drivetrain.checkpoint.folder import CheckpointFolder, iteration_of_name
 from drivetrain.checkpoint.formats import checkpoint_writer
 from drivetrain.checkpoint.manifest import Entry, Manifest
@@ -67,19 +68,19 @@ def test_a_file_overwritten_in_two_steps_verifies_at_each_of_them(folder, faulty
         assert folder.digests("model_best.pth"), "verified by its digest, not by its archive's checksums"
 
 
-def test_candidates_are_the_pointer_then_newest_first_then_unlisted(folder):
+def test_candidates_are_the_pointer_then_the_last_saved_first_then_unlisted(folder):
     for iteration in (9, 19, 29):
         save(folder, f"model_{iteration:07d}.pth", iteration)
-    save(folder, "model_best.pth", 24, "best")
     save(folder, "notes.pth", None, "ema")
+    save(folder, "model_best.pth", 24, "best")  # of a training that went back
     for name in ("model_0000099.pth", "other.pth"):
         (folder.path / name).write_bytes((folder.path / "model_0000009.pth").read_bytes())
     (folder.path / "last_checkpoint").write_text("model_0000009.pth\n")  # somebody goes back by hand
     (folder.path / "model_0000019.pth").unlink()
     assert list(folder.candidates()) == [
         "model_0000009.pth",
-        "model_0000029.pth",
         "model_best.pth",
+        "model_0000029.pth",
         "notes.pth",
         "model_0000099.pth",
         "other.pth",
@@ -220,3 +221,90 @@ def test_a_manifest_is_parsed_once_until_somebody_changes_it(folder, monkeypatch
     assert [e.file for e in other.manifest().entries] == ["0.pth", "2.pth", "3.pth"] and len(parsed) == 3
     (folder.path / "checkpoints.json").unlink()
     assert folder.manifest() == other.manifest() == Manifest()
+
+
+class Meanwhile(FileLayer):
+    """Does something once, just before a rename to ``name``, or after it."""
+
+    def __init__(self, name, act, *, after=False):
+        self.name, self.act, self.after = name, act, after
+
+    def replace(self, source, target):
+        act = self.act if target.name == self.name else None
+        if act is not None:
+            self.act = None
+        if act is not None and not self.after:
+            act()
+        super().replace(source, target)
+        if act is not None and self.after:
+            act()
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("moment", ["a.pth", "last_checkpoint", "checkpoints.json"])
+def test_two_processes_that_save_the_same_file_leave_one_that_verifies(folder, moment, after, caplog):
+    save(folder, "z.pth", 0)
+    other = CheckpointFolder(folder.path)
+    folder.layer = Meanwhile(moment, lambda: save(other, "a.pth", 1, value=2), after=after)
+    save(folder, "a.pth", 1, value=1)
+    reader = CheckpointFolder(folder.path)
+    reader.verify("a.pth")
+    assert reader.digests("a.pth"), "verified by its digest"
+    assert {e.file for e in reader.manifest().entries} == {"a.pth", "z.pth"}
+    assert reader.manifest().role("last").file == "a.pth"
+
+
+def test_what_another_process_saves_meanwhile_stays_listed_and_is_told_once(folder, caplog):
+    save(folder, "a.pth", 1)
+    other = CheckpointFolder(folder.path)
+    folder.layer = Meanwhile("b.pth", lambda: save(other, "c.pth", 3))
+    save(folder, "b.pth", 2)
+    assert [e.file for e in folder.manifest().entries] == ["a.pth", "c.pth", "b.pth"]
+    save(other, "d.pth", 4)
+    save(folder, "e.pth", 5)
+    warnings = [r.getMessage() for r in caplog.records if "something other than this training" in r.getMessage()]
+    assert len(warnings) == 2  # one of each
+    assert str(folder.path) in warnings[0]
+
+
+def test_one_process_alone_is_told_nothing(folder, caplog):
+    for number in range(3):
+        save(folder, f"{number}.pth", number, "last" if number else "best")
+        save(folder, "model_best.pth", number, "best", value=number)
+        folder.remove(["0.pth"])
+    assert not caplog.records
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_read_again(folder, monkeypatch):
+    save(folder, "model_best.pth", 1, "best", value=1)
+    reader, read = CheckpointFolder(folder.path), []
+
+    def digests(name):
+        found = CheckpointFolder(folder.path).digests(name)
+        if not read:
+            save(folder, "model_best.pth", 2, "best", value=2)
+        read.append(found)
+        return found
+
+    monkeypatch.setattr(reader, "digests", digests)
+    reader.check("model_best.pth")
+    assert read[0] != read[1]
+    (folder.path / "model_best.pth").write_bytes(b"junk")
+    with pytest.raises(CorruptCheckpointError, match="digest"):
+        reader.check("model_best.pth")
+
+
+def test_a_listed_file_that_the_system_cannot_read_is_not_taken_for_exchanged(folder, monkeypatch):
+    save(folder, "a.pth", 1)
+    monkeypatch.setattr("torch.load", lambda *args, **kwargs: os.stat("/nowhere/x"))
+    with pytest.raises(CheckpointError, match="cannot be read") as error:
+        folder.verify("a.pth")
+    assert not isinstance(error.value, CorruptCheckpointError)
+
+
+def test_a_folder_that_cannot_be_listed_is_not_cleaned(folder, monkeypatch):
+    def denied(*args):
+        raise PermissionError(13, "denied")
+
+    monkeypatch.setattr("drivetrain.checkpoint.folder.clean_leftovers", denied)
+    folder.clean()

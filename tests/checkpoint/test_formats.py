@@ -5,12 +5,14 @@ import io
 import os
 import pickle
 import random
+import sys
 import zipfile
 
 import numpy as np
 import pytest
 import torch
 
+from drivetrain.checkpoint import formats
 from drivetrain.checkpoint.formats import check_whole, checkpoint_writer, model_state, read_checkpoint, storable
 from drivetrain.errors import CheckpointError, CorruptCheckpointError
 
@@ -68,6 +70,103 @@ class OwnDict(dict):
 def test_what_would_not_load_is_refused_with_its_key(value):
     with pytest.raises(CheckpointError, match=r"hooks\['best'\]\[1\] is a "):
         storable({"best": [0, value]}, "hooks")
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [(np.datetime64("2020-01-01"), "datetime.date"), (np.longdouble(1), r"numpy.\w+"), (np.void(b"ab"), None)],
+    ids=["datetime64", "longdouble", "void"],
+)
+def test_numpy_scalars_without_a_plain_value_are_refused(value, name):
+    if name is None:
+        assert storable(value, "k") == b"ab"
+        return
+    with pytest.raises(CheckpointError, match=f"k is a {name}, which a checkpoint cannot hold"):
+        storable(value, "k")
+
+
+def with_attribute(value, attribute):
+    value.note = attribute
+    return value
+
+
+@pytest.mark.parametrize("make", [lambda: torch.ones(1), collections.OrderedDict], ids=["tensor", "OrderedDict"])
+def test_attributes_that_are_saved_along_are_looked_at_too(tmp_path, make):
+    path = save(tmp_path / "x.pth", {"a": with_attribute(make(), {"b": [1]})})
+    assert torch.load(path, weights_only=True)["a"].note == {"b": [1]}
+    for bad in (Own(), np.float64(1)):
+        with pytest.raises(CheckpointError, match=r"k\[0\]\.note is a "):
+            storable([with_attribute(make(), bad)], "k")
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_nested_tensors_are_refused():
+    with pytest.raises(CheckpointError, match="k is a nested torch.Tensor"):
+        storable(torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), "k")
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_integers_are_stored_as_long_as_they_can_be_read(tmp_path, sign):
+    value = sign * ((1 << 2032) - 1)
+    assert read_checkpoint(save(tmp_path / "x.pth", {"i": value})) == {"i": value}
+    with pytest.raises(CheckpointError, match="i is an integer of 2033 bits"):
+        save(tmp_path / "y.pth", {"i": value + sign})
+
+
+def test_values_are_stored_as_deep_as_they_can_be_read(tmp_path):
+    value = []
+    for _ in range(98):
+        value = [value]
+    assert read_checkpoint(save(tmp_path / "x.pth", {"v": value})) == {"v": value}
+    itself = []
+    itself.append(itself)
+    for bad in ([value], itself):
+        with pytest.raises(CheckpointError, match=r"v\[0\].* is nested more than 100 deep, or in itself"):
+            save(tmp_path / "y.pth", {"v": bad})
+        torch.save({"v": bad}, tmp_path / "y.pth")  # by others
+        with pytest.raises(CheckpointError, match="nested more than 100 deep or refer to each other without end"):
+            read_checkpoint(tmp_path / "y.pth")
+
+
+def test_a_large_file_may_have_many_values_and_a_small_one_few(tmp_path, monkeypatch):
+    monkeypatch.setattr(formats, "_MOST_VALUES", 100)
+    many = save(tmp_path / "x.pth", {"seen": list(range(20_000))})
+    assert read_checkpoint(many)["seen"][-1] == 19_999
+    laughs = list(range(10))
+    for _ in range(5):
+        laughs = [laughs] * 10
+    with pytest.raises(CheckpointError, match="refer to each other without end"):
+        read_checkpoint(save(tmp_path / "y.pth", {"laughs": laughs}))
+
+
+def test_a_file_that_cannot_be_mapped_is_read(tmp_path, monkeypatch):
+    path = save(tmp_path / "x.pth", {"model": {"w": torch.ones(2)}})
+
+    def no_device(*args, **kwargs):
+        raise RuntimeError("unable to mmap 9 bytes from file <x.pth>: No such device (19)")
+
+    monkeypatch.setattr(torch.UntypedStorage, "from_file", no_device)
+    assert torch.equal(read_checkpoint(path)["model"]["w"], torch.ones(2))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
+def test_a_path_that_is_no_utf8_is_read(tmp_path):
+    folder = tmp_path / os.fsdecode(b"Mod\xe8le")
+    folder.mkdir()
+    path = save(folder / "x.pth", {"model": {"w": torch.ones(2)}})
+    assert torch.equal(read_checkpoint(path)["model"]["w"], torch.ones(2))
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_what_the_system_cannot_read_is_not_called_damaged(tmp_path, monkeypatch, suffix):
+    import safetensors.torch
+
+    path = save(tmp_path / f"x{suffix}", {"model": {}})
+    for module, name in ((torch, "load"), (safetensors.torch, "load_file")):
+        monkeypatch.setattr(module, name, lambda *args, **kwargs: os.stat("/nowhere/x"))
+    with pytest.raises(CheckpointError, match=r"x\.\w+ cannot be read \(No such file") as error:
+        read_checkpoint(path)
+    assert not isinstance(error.value, CorruptCheckpointError)
 
 
 def test_an_unchanged_value_is_not_copied():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -77,6 +78,17 @@ def test_announcing_keeps_the_old_entry_and_its_roles():
 def test_a_replaced_file_keeps_roles_that_nobody_claims():
     manifest = Manifest((entry("a.pth", "last"),)).commit(entry("a.pth", "best"))
     assert set(manifest.entries[0].roles) == {"best", "last"}
+
+
+def test_what_another_process_announces_after_it_stays():
+    own, other = (replace(entry("a.pth"), sha256=digit * 64) for digit in "12")
+    both = Manifest((entry("a.pth", "best"),)).announce(own).announce(other)
+    assert [(e.sha256[0], e.pending, e.roles) for e in both.commit(own).entries] == [
+        ("2", True, ()),
+        ("1", False, ("best",)),
+    ]
+    assert [(e.sha256[0], e.pending) for e in both.commit(other).entries] == [("2", False)]
+    assert [e.sha256[0] for e in both.commit(other).commit(own).entries] == ["2", "1"]  # either may be in place
 
 
 def test_a_metric_that_is_not_finite_is_written_as_valid_json():

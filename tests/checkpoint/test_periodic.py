@@ -83,6 +83,49 @@ def test_there_are_never_fewer_than_asked_for(training, keep, count):
         assert numbers(run) == list(range(max(0, i + 1 - keep), i + 1))
 
 
+def test_after_going_back_by_hand_the_new_files_are_kept_and_fallen_back_to(training, caplog):
+    run, _ = training()
+    periodic = PeriodicCheckpointer(run, 10, max_to_keep=3)
+    for i in (9, 19, 29):
+        periodic.step(i)
+    run.wait()
+    (run.folder.path / "last_checkpoint").write_text("model_0000009.pth")
+    assert run.resume_or_load("")["iteration"] == 9
+    for i, kept in ((14, [14, 19, 29]), (19, [14, 19, 29]), (24, [14, 19, 24])):
+        PeriodicCheckpointer(run, 5, max_to_keep=3).step(i)
+        assert numbers(run) == kept
+    (run.folder.path / "model_0000024.pth").write_bytes(b"junk")
+    assert run.resume_or_load("")["iteration"] == 19
+    assert "5 iterations are lost" in caplog.text
+
+
+def test_a_file_that_a_crash_left_listed_twice_counts_once(training, faulty, crash):
+    run, _ = training()
+    for i in range(3):
+        run.save(f"model_{i:07d}", iteration=i)
+    probe = run.layer = faulty()
+    run.save("model_0000002", iteration=2)
+    run.layer = faulty(stop_at=probe.operations.index(("replace", "model_0000002.pth")))
+    with pytest.raises(crash):
+        run.save("model_0000002", iteration=2)
+    again, _ = training()
+    assert len(again.folder.manifest().find("model_0000002.pth")) == 2
+    PeriodicCheckpointer(again, 1, max_to_keep=3).step(3)
+    assert numbers(again) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("role", ["best", "emergency"])
+def test_a_file_with_a_role_is_spared_though_it_is_announced_anew(training, role):
+    run, _ = training()
+    run.save("model_0000000", role=role, iteration=0)
+    folder = run.folder
+    folder._write_manifest(folder.manifest().announce(folder.manifest().entries[0]))  # as a crash leaves it
+    periodic = PeriodicCheckpointer(run, 1, max_to_keep=1)
+    for i in (1, 2):
+        periodic.step(i)
+    assert numbers(run) == [0, 2]
+
+
 def test_nothing_is_deleted_before_the_new_file_is_in_the_manifest(training, faulty):
     run, _ = training()
     periodic = PeriodicCheckpointer(run, 1, max_to_keep=1)

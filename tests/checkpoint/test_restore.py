@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from drivetrain.checkpoint.formats import read_checkpoint
 from drivetrain.checkpoint.restore import restore
 from drivetrain.errors import CheckpointError, IncompatibleWeightsError
 
@@ -71,6 +72,28 @@ def test_an_optimizer_gets_its_former_state_back(counter):
     assert all(torch.equal(after["state"][k]["momentum_buffer"], v) for k, v in before.items())
 
 
+@pytest.mark.parametrize(
+    ("saved", "message"),
+    [
+        (lambda p: torch.optim.AdamW(p), r"x\.pth cannot be restored into 'optimizer': .* is not of SGD"),
+        (lambda p: torch.optim.SGD(p[1:], lr=0.5), r"x\.pth cannot be restored into 'optimizer': .* groups of 3 param"),
+    ],
+)
+def test_the_state_of_another_optimizer_is_named(counter, saved, message):
+    net = model(1)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.5, momentum=0.9)
+    state = saved(list(model(2).parameters())).state_dict()
+    with pytest.raises(CheckpointError, match=message):
+        restore(
+            net,
+            {"count": counter(), "optimizer": optimizer},
+            {"model": model(4).state_dict(), "optimizer": state, "count": {"value": 1}},
+            "x.pth",
+        )
+    assert same(net, 1)
+    assert optimizer.param_groups[0]["momentum"] == 0.9
+
+
 def test_a_missing_state_is_said_and_left(counter, caplog):
     net, count = model(0), counter(5)
     restore(net, {"count": count}, {"model": model(4).state_dict()}, "x.pth")
@@ -86,6 +109,13 @@ def test_a_model_with_compiled_parts_takes_clean_names():
     assert "0._orig_mod.weight" in net.state_dict()
     restore(net, {}, {"model": model(3).state_dict()}, "x")
     assert same(net, 3)
+
+
+def test_parameters_without_a_shape_get_the_one_of_the_file():
+    net = torch.nn.Sequential(torch.nn.LazyLinear(2), torch.nn.BatchNorm1d(2))
+    restore(net, {}, {"model": model(4).state_dict()}, "x")
+    assert net[0].weight.shape == (2, 3)
+    assert same(net, 4)
 
 
 def test_weights_from_before_batch_counts_load():
@@ -125,7 +155,30 @@ def test_batch_counts_that_a_frozen_norm_does_not_have_are_left_out():
     assert same(net, 4)
 
 
-def test_a_module_learns_the_version_of_its_saved_state():
+def test_a_tensor_that_the_model_has_under_two_names_may_be_saved_under_one(tmp_path):
+    from safetensors.torch import save_model
+
+    def tied(value):
+        net = torch.nn.Sequential(*(torch.nn.Linear(3, 3, bias=False) for _ in range(3)))
+        net[2].weight = net[0].weight
+        torch.nn.init.constant_(net[0].weight, value)
+        torch.nn.init.constant_(net[1].weight, 2 * value)
+        return net
+
+    save_model(tied(4), str(tmp_path / "x.safetensors"))
+    weights = read_checkpoint(tmp_path / "x.safetensors")["model"]
+    assert len(weights) == 2
+    net = tied(0)
+    restore(net, {}, {"model": weights}, "x")
+    assert [float(layer.weight.detach().mean()) for layer in net] == [4, 8, 4]
+    assert net[2].weight is net[0].weight
+    net[2].weight = torch.nn.Parameter(net[0].weight.detach().clone())  # equal, but a tensor of its own
+    with pytest.raises(IncompatibleWeightsError, match=r"1 missing from the file \([02]\.weight\)"):
+        restore(net, {}, {"model": weights}, "x")
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_module_learns_the_version_of_its_saved_state(compiled):
     seen = []
 
     class Versioned(torch.nn.Linear):
@@ -135,8 +188,26 @@ def test_a_module_learns_the_version_of_its_saved_state():
             seen.append(metadata.get("version"))
             super()._load_from_state_dict(state, prefix, metadata, *rest)
 
-    restore(Versioned(1, 1), {}, {"model": Versioned(1, 1).state_dict()}, "x")
+    net = torch.nn.Sequential(Versioned(1, 1))
+    state = net.state_dict()
+    if compiled:
+        net[0] = torch.nn.Module()
+        net[0]._orig_mod = Versioned(1, 1)
+    restore(net, {}, {"model": state}, "x")
     assert seen == [7]
+
+
+@pytest.mark.parametrize("versions", [3, {"0": 3}, {3: {}}])
+def test_versions_that_are_none_are_no_internal_error(versions):
+    state = model(4).state_dict()
+    state._metadata = versions
+    net = model(0)
+    try:
+        restore(net, {}, {"model": state}, "x.pth")
+        assert same(net, 4)
+    except CheckpointError as error:
+        assert "x.pth" in str(error)
+        assert same(net, 0)
 
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 import torch
 
-from drivetrain.checkpoint.snapshot import HostCopies
+from drivetrain.checkpoint.snapshot import HostCopies, HostCopy
 
 
 def state():
@@ -144,6 +144,30 @@ def test_who_waits_goes_on_when_the_copy_is_made():
     later.fill_(1)  # afterwards
     assert copy.intact() and torch.equal(copy.value, torch.zeros(1000))
     timer.join()
+
+
+def test_the_verdict_on_a_copy_is_the_same_for_all_who_ask():
+    asked, answer = threading.Event(), threading.Event()
+
+    class Changed:
+        @property
+        def _version(self):
+            first = not asked.is_set()
+            asked.set()
+            return 7 if not first or answer.wait(30) else None
+
+    copy = HostCopy({}, [], [(Changed(), 6)], pending=False)
+    verdicts = []
+    threads = [threading.Thread(target=lambda: verdicts.append(copy.intact())) for _ in range(2)]
+    threads[0].start()
+    assert asked.wait(30)
+    threads[1].start()
+    threads[1].join(0.1)
+    assert threads[1].is_alive(), "the second waits for the verdict of the first"
+    answer.set()
+    for thread in threads:
+        thread.join(30)
+    assert verdicts == [False, False]
 
 
 @pytest.mark.parametrize("size", [1000, 1001, 3])

@@ -53,6 +53,10 @@ def test_circles_are_shown(tmp_path: Path) -> None:
     write(tmp_path, "self.yaml", "_BASE_: self.yaml\n")
     with pytest.raises(ConfigError, match=r"circle \(self.yaml -> self.yaml\)"):
         load_yaml_with_base(tmp_path / "self.yaml")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link.yaml").symlink_to(write(tmp_path, "d.yaml", "_BASE_: folder/../link.yaml\n"))
+    with pytest.raises(ConfigError, match=r"circle \(d.yaml -> d.yaml\)"):
+        load_yaml_with_base(tmp_path / "d.yaml")
     assert path.exists()
 
 

@@ -46,6 +46,14 @@ def test_pairs_and_equations_mix_and_values_may_be_typed_already() -> None:
     assert type(cfg.RATE) is float
 
 
+def test_a_key_of_very_many_parts_is_refused() -> None:
+    cfg = make()
+    cfg.merge_from_list([".".join(["FREE", *"a" * 39]), "1"])
+    with pytest.raises(ConfigError, match="has more than 40 parts, which no key has"):
+        cfg.merge_from_list([".".join(["FREE", *"b" * 40]), "1"])
+    assert "b" not in cfg.FREE
+
+
 def test_no_overrides_change_nothing() -> None:
     cfg = make()
     for nothing in ([], (), None):

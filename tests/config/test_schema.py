@@ -77,8 +77,12 @@ def test_bounds_are_named_one_sided_too_and_leave_other_union_members_alone() ->
     class Bounded:
         LOW: int | str = option(1, "At least one, or text.", min=1)
         HIGH: float = option(0.0, "At most zero.", max=0)
+        RATE: float = option(0.0, "At least zero.", min=0)
 
-    options = _local_options(Bounded, {"LOW": int | str, "HIGH": float})
+    options = _local_options(Bounded, {"LOW": int | str, "HIGH": float, "RATE": float})
+    for name in ("HIGH", "RATE"):
+        with pytest.raises(ValueError, match=r"must be at (least|most) 0, received nan"):
+            options[name].accept(float("nan"))
     assert options["LOW"].accept("zero") == "zero"
     with pytest.raises(ValueError, match="must be at least 1, received 0"):
         options["LOW"].accept(0)

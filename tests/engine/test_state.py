@@ -15,7 +15,7 @@ from drivetrain.checkpoint import Checkpointer
 from drivetrain.engine import state
 from drivetrain.engine.hooks import LRScheduler, PeriodicCheckpointer, PeriodicWriter
 from drivetrain.engine.train_loop import HookBase, SimpleTrainer
-from drivetrain.errors import NonFiniteLossError, TrainingError
+from drivetrain.errors import CheckpointError, NonFiniteLossError, TrainingError
 from drivetrain.events.writers import JSONWriter
 from drivetrain.runtime.seeding import capture_rng_state
 
@@ -195,3 +195,10 @@ def test_a_state_from_elsewhere_leaves_the_rest(make_trainer: Any) -> None:
     state.restore(trainer, {"optimizer": trainer.optimizer.state_dict()})
     assert torch.equal(torch.get_rng_state(), before)
     assert set(state.capture(trainer)) == {"optimizer", "non_finite", "rng"}
+
+
+def test_a_state_of_another_optimizer_is_refused_before_the_first_step(make_trainer: Any) -> None:
+    trainer = make_trainer()
+    other = torch.optim.AdamW(trainer.model.parameters())
+    with pytest.raises(CheckpointError, match="not of SGD"):
+        state.restore(trainer, {"optimizer": other.state_dict()})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -96,3 +98,12 @@ def test_state_round_trip() -> None:
     copy = ScalarHistory.from_state_dict(history.state_dict(most=20))
     assert copy.values() == history.values()[-20:]
     assert copy.global_avg() == history.global_avg()
+
+
+@pytest.mark.filterwarnings("ignore:(invalid value|overflow) encountered")
+@given(st.lists(st.sampled_from([1.0, 2.0, -3.0, 1e308, math.inf, -math.inf, math.nan]), min_size=1, max_size=8))
+def test_values_that_are_not_finite_count_as_numpy_counts_them(values: list[float]) -> None:
+    history = filled(values)
+    assert history.median(5) == pytest.approx(float(np.median(values[-5:])), nan_ok=True)
+    if not (math.isfinite(sum(map(abs, values[-5:])))):
+        assert history.avg(5) == pytest.approx(float(np.mean(values[-5:])), nan_ok=True)

@@ -102,6 +102,11 @@ def test_histograms() -> None:
     storage.clear_histograms()
     storage.clear_images()
     assert storage._histograms == storage._vis_data == []
+    storage.put_histogram("w", torch.tensor([float("nan"), 3.0, float("inf"), 1.0]), bins=2)
+    assert storage._histograms[0]["bucket_counts"] == [1.0, 1.0] and storage._histograms[0]["max"] == 3
+    storage.put_histogram("w", torch.tensor([float("nan")]))
+    storage.put_histogram("w", torch.zeros(0))
+    assert len(storage._histograms) == 1
 
 
 def test_a_million_scalars_stay_bounded() -> None:

@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim import SGD, AdamW
 
 from drivetrain.engine.defaults.config import get_cfg
-from drivetrain.errors import ConfigError, ModelError
+from drivetrain.errors import CheckpointError, ConfigError, ModelError
 from drivetrain.modeling import build_model
 from drivetrain.solver.build import build_optimizer
 
@@ -162,11 +162,13 @@ def test_a_state_saved_by_a_fused_optimizer_loads_without_turning_this_one_fused
     assert all(state["step"] == 3 for state in optimizer.state.values())
 
 
-def test_a_state_with_another_number_of_groups_is_refused_by_pytorch() -> None:
+def test_the_state_of_another_optimizer_is_refused() -> None:
     model = make_model()
     optimizer = build_optimizer(make_cfg(), model)
-    with pytest.raises(ValueError, match="different number of parameter groups"):
+    with pytest.raises(CheckpointError, match="groups of 6 parameters, and this optimizer has groups of 4, 2"):
         optimizer.load_state_dict(SGD(model.parameters(), lr=0.1).state_dict())
+    with pytest.raises(CheckpointError, match="is not of SGD"):
+        optimizer.load_state_dict(build_optimizer(make_cfg(OPTIMIZER="AdamW"), model).state_dict())
 
 
 @pytest.mark.parametrize(

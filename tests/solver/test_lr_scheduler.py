@@ -15,12 +15,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from drivetrain.errors import ConfigError
-from drivetrain.solver.lr_scheduler import (
-    LRMultiplier,
-    WarmupReduceLROnPlateau,
-    build_lr_scheduler,
-    build_schedule,
-)
+from drivetrain.solver.lr_scheduler import LRMultiplier, WarmupReduceLROnPlateau, build_lr_scheduler, build_schedule
 from drivetrain.solver.schedules import Cosine, Linear
 
 
@@ -321,6 +316,16 @@ def test_the_plateau_after_a_resume_is_the_plateau_without(done: int) -> None:
     assert whole[:12] == pytest.approx([BASE * (START + (1 - START) * i / 12) for i in range(12)])
     assert whole[12:35] == [BASE] * 23 and whole[35:] == pytest.approx([BASE / 2] * 25)
     assert resumed(cfg, done, metrics) == whole
+
+
+@pytest.mark.parametrize("names", [("WarmupCosineLR", "ReduceLROnPlateau"), ("ReduceLROnPlateau", "WarmupCosineLR")])
+def test_the_schedule_may_be_another_one_after_a_resume(names: tuple[str, str]) -> None:
+    first, second, whole = (
+        build_lr_scheduler(scheduled(name), make_optimizer(BASE, 2 * BASE)) for name in (*names, names[1])
+    )
+    drive(first, range(5), {2: 0.5})
+    second.load_state_dict(first.state_dict())
+    assert drive(second, range(5, 12), {}) == drive(whole, range(12), {})[5:]
 
 
 # -- plateau ------------------------------------------------------------------------------------------------------

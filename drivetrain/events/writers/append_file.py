@@ -12,7 +12,8 @@ __all__ = ["AppendFile"]
 class AppendFile:
     """A file to which data is appended whole or not at all.
 
-    What a failed write left behind is cut off: at once where the disk lets us, otherwise before the next write.
+    What a failed write left behind is cut off: at once where the disk lets us, otherwise before the next write. Others
+    may append to it too.
 
     Args:
         path: the file.
@@ -33,6 +34,7 @@ class AppendFile:
         """Append all of ``data``; OSError when it cannot be, and then nothing of it is there."""
         if self._failed:
             self._cut()
+        self._whole = self._file.seek(0, os.SEEK_END)
         self._failed = True
         try:
             written = self._file.write(data)
@@ -49,8 +51,9 @@ class AppendFile:
         """Close the file; a new one that never got anything is removed. Calling it again does nothing."""
         if self._file.closed:
             return
-        with contextlib.suppress(OSError):
-            self._cut()
+        if self._failed:
+            with contextlib.suppress(OSError):
+                self._cut()
         try:
             self._file.close()
         finally:

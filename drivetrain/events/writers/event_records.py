@@ -70,7 +70,7 @@ def _checksum(data: bytes) -> bytes:
 @lru_cache(maxsize=1024)
 def _value_head(tag: str) -> bytes:
     """A scalar up to its number, which has four bytes."""
-    head = _field(_TAG, tag.encode()) + _SIMPLE_VALUE
+    head = _field(_TAG, tag.encode(errors="replace")) + _SIMPLE_VALUE
     return _VALUE + _varint(len(head) + 4) + head
 
 

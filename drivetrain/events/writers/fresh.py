@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterable
 
+from drivetrain.errors import UserInputError
 from drivetrain.events.history import ScalarHistory
 from drivetrain.events.storage import EventStorage
 
@@ -23,9 +24,14 @@ class FreshScalars:
 
     Args:
         window_size: scalars with a smoothing hint are given as their median over this many iterations.
+
+    Raises:
+        UserInputError: the window has no iteration.
     """
 
     def __init__(self, window_size: int = 20) -> None:
+        if window_size < 1:
+            raise UserInputError(f"window_size is {window_size!r}: give 1 or more iterations to smooth over")
         self._window_size = window_size
         self._seen: dict[str, int] = {}
         self._storage: weakref.ref[EventStorage] | None = None

@@ -169,7 +169,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     """The object of a line, None when it is damaged."""
     try:
         content = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     good = isinstance(content, dict) and isinstance(content.get("iteration"), int)
     return content if good else None

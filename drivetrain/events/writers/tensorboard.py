@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import time
 import weakref
@@ -24,6 +25,7 @@ __all__ = ["TensorboardXWriter"]
 
 _logger = logging.getLogger("drivetrain.events")
 _MOST_WAITING = 32 << 20  # bytes kept while the file cannot be written
+_EVENT_FILE = re.compile(r"events\.out\.tfevents\.(\d{10})\.")
 
 
 class TensorboardXWriter(FailSafeWriter):
@@ -145,13 +147,12 @@ class TensorboardXWriter(FailSafeWriter):
                 self.dropped += 1
 
     def _start_file(self) -> None:
-        """Make a file of a new name, with its first record."""
+        """Make a file with its first record; TensorBoard reads it last, since its time is the latest in the names."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        stem = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}"
-        number = 0
-        while (path := self._folder / f"{stem}.{number}{self._suffix}").exists():
-            number += 1
-        file = AppendFile(path)
+        earlier = [int(found[1]) for path in self._folder.iterdir() if (found := _EVENT_FILE.match(path.name))]
+        started = max([int(time.time()), *(second + 1 for second in earlier)])  # also after a clock was put back
+        name = f"events.out.tfevents.{started:010d}.{socket.gethostname()}.{os.getpid()}.0{self._suffix}"
+        file = AppendFile(self._folder / name)
         try:
             file.append(first_record())
         except BaseException:

@@ -69,3 +69,18 @@ def test_an_empty_new_one_does_not_stay_and_an_old_one_is_continued(tmp_path: Pa
     assert (tmp_path / "b").read_bytes() == b"other one three"
     AppendFile(tmp_path / "c", new=False).close()
     assert (tmp_path / "c").read_bytes() == b""
+
+
+def test_what_others_append_stays(tmp_path: Path) -> None:
+    file, other = (AppendFile(tmp_path / "a", new=new) for new in (True, False))
+    file.append(b"one,")
+    other.append(b"two,")
+    disk = file._file = _Disk(file._file, room=2)  # type: ignore[assignment]
+    with pytest.raises(OSError, match="No space"):
+        file.append(b"three,")
+    other.append(b"four,")
+    disk.room = 100
+    file.append(b"five,")
+    other.append(b"six")
+    file.close()
+    assert (tmp_path / "a").read_bytes() == b"one,two,four,five,six"

@@ -69,6 +69,9 @@ def test_the_last_eta_is_zero(lines: list[str]) -> None:
         storage.put_scalar("bbox/AP", 55.214, smoothing_hint=False)
         printer.write()
     assert lines[1] == "eta: 0:00:00  iter: 10  [bbox/AP: 55.21]"
+    with EventStorage(9):  # also where no time is known
+        CommonMetricPrinter(max_iter=10).write()
+    assert lines[2] == "eta: 0:00:00  iter: 9"
 
 
 def test_eta_without_time_comes_from_the_clock(lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

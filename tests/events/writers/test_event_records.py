@@ -46,6 +46,11 @@ def test_what_32_bits_cannot_hold_is_infinite(value: float, read: float) -> None
     assert written.simple_value == read
 
 
+def test_a_name_that_is_no_unicode_does_not_take_the_others_along() -> None:
+    event = event_in(event_record(0, scalars_summary({"a\udcff": 1.0, "b": 2.0})))
+    assert [(value.tag, value.simple_value) for value in event.summary.value] == [("a?", 1.0), ("b", 2.0)]
+
+
 def test_the_first_record_and_the_one_that_hides_points() -> None:
     assert event_in(first_record()).file_version == "brain.Event:2"
     hiding = event_in(start_record(300))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import statistics
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drivetrain.errors import UserInputError
 from drivetrain.events import EventStorage
 from drivetrain.events.writers.fresh import FreshScalars, is_evaluation
 
@@ -103,3 +105,9 @@ def test_what_counts_as_evaluation() -> None:
         storage.put_scalar("roi_head/num_fg", 1.0)
         storage.put_scalar("lr", 1.0, smoothing_hint=False)
     assert [is_evaluation(storage, n) for n in ("bbox/AP", "roi_head/num_fg", "lr")] == [True, False, False]
+
+
+@pytest.mark.parametrize("window", [0, -1])
+def test_a_window_without_iterations_is_refused_at_once(window: int) -> None:
+    with pytest.raises(UserInputError, match=f"window_size is {window}: give 1 or more"):
+        FreshScalars(window)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import resource
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from drivetrain.errors import OutputError
 from drivetrain.events import EventStorage, JSONWriter
+from drivetrain.events.writers import json_lines
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
@@ -109,7 +111,9 @@ def test_a_new_run_sets_an_old_file_aside(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["metrics.json", "metrics.json.1", "metrics.json.2"]
 
 
-@pytest.mark.parametrize("damage", [b"\x00\x00\x00\n", b"[1, 2]\n", b'{"loss": 1}\n', b'{"iteration": 4', b"\xff\n"])
+@pytest.mark.parametrize(
+    "damage", [b"\0\0\n", b"[1, 2]\n", b'{"loss": 1}\n', b'{"iteration": 4', b"\xff\n", b"[" * 99_999]
+)
 def test_damaged_lines_go_and_the_others_stay(tmp_path: Path, damage: bytes) -> None:
     path = tmp_path / "m.json"
     path.write_bytes(b'{"a": 1.0, "iteration": 1}\n' + damage + b'\n{"a": 2.0, "iteration": 2}')
@@ -203,6 +207,35 @@ def test_what_waits_too_long_is_dropped_and_counted(tmp_path: Path) -> None:
         writer.write()
         writer.close()
     assert len(_read(path)) == 10_000
+
+
+def test_what_is_written_waits_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_lines, "_MAX_QUEUE", 3)
+    writer = JSONWriter(tmp_path / "m.json")
+    with EventStorage() as storage:
+        for storage.iter in range(10):
+            storage.put_scalar("a", 1.0)
+            writer.write()
+        writer.close()
+    assert (writer.dropped, len(_read(tmp_path / "m.json"))) == (0, 10)
+
+
+def test_a_file_made_to_fit_is_on_the_disk_before_it_gets_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    for name in ("fsync", "replace"):
+        act = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *args, act=act, name=name: steps.append(name) or act(*args))
+    path = tmp_path / "m.json"
+    path.write_text('{"a": 1.0, "iteration": 4}\n{"a": 1.0, "iteration": 5}\n')
+    with EventStorage(5) as storage:
+        storage.put_scalar("a", 2.0)
+        writer = JSONWriter(path)
+        writer.write()
+        writer.close()
+    assert steps == ["fsync", "replace"]
+    assert [line["a"] for line in _read(path)] == [1.0, 2.0]
 
 
 def test_closing_twice_and_writing_again(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,14 @@ def test_scalars_images_and_histograms_are_read_back(tmp_path: Path) -> None:
     assert writer.failures == 0
 
 
-def test_after_a_resume_points_of_the_killed_run_are_hidden(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("clock", "resumed"), [(0, 6), (3600, 1), (-3600, 6)], ids=["at once", "later", "clock put back"]
+)
+def test_after_a_resume_points_of_the_killed_run_are_hidden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: int, resumed: int
+) -> None:
+    now = time.time()
+
     def run(start: int, end: int, value: float) -> None:
         writer = TensorboardXWriter(tmp_path)
         with EventStorage(start) as storage:
@@ -61,9 +69,10 @@ def test_after_a_resume_points_of_the_killed_run_are_hidden(tmp_path: Path) -> N
             writer.close()
 
     run(0, 10, 1.0)
-    run(6, 12, 2.0)
+    monkeypatch.setattr(time, "time", lambda: now + clock)
+    run(resumed, 12, 2.0)
     points = [(e.step, e.value) for e in _accumulate(tmp_path).Scalars("loss")]
-    assert points == [(i, 1.0) for i in range(6)] + [(i, 2.0) for i in range(6, 12)]
+    assert points == [(i, 1.0) for i in range(resumed)] + [(i, 2.0) for i in range(resumed, 12)]
 
 
 def test_further_arguments_are_tensorboards(tmp_path: Path) -> None:
