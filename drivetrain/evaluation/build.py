@@ -39,8 +39,12 @@ def build_evaluator(
     ``lvis``               ``LVISEvaluator``                 never
     =====================  ================================  ==========================================================
 
+    A model that predicts ``sem_seg`` and nothing panoptic (``MODEL.TARGETS``) is evaluated by ``SemSegEvaluator`` on
+    panoptic data too: their segments tell the class of each pixel.
+
     Args:
-        cfg: read are ``OUTPUT_DIR``, ``DATASETS.TEST`` and, if it is there, ``TEST.KEYPOINT_OKS_SIGMAS``.
+        cfg: read are ``OUTPUT_DIR``, ``DATASETS.TEST`` and, if they are there, ``TEST.KEYPOINT_OKS_SIGMAS`` and
+            ``MODEL.TARGETS``.
         dataset_name: a name in the catalog.
         output_folder: where to write results; by default ``OUTPUT_DIR/inference``, with a folder in it for each
             dataset when several are tested.
@@ -58,6 +62,9 @@ def build_evaluator(
             f"{did_you_mean(str(kind), _KNOWN)} (known: {', '.join(_KNOWN)}): set "
             f"MetadataCatalog.get({dataset_name!r}).evaluator_type, or override build_evaluator"
         )
+    targets = getattr(cfg, "MODEL", {}).get("TARGETS", ())
+    if kind == "coco_panoptic_seg" and "sem_seg" in targets and "panoptic" not in targets:
+        kind = "sem_seg"
     folder = _default_folder(cfg, dataset_name) if output_folder is None else output_folder
     return _make(kind, cfg, dataset_name, folder)
 

@@ -9,12 +9,11 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 
 from drivetrain.data.catalog import DatasetCatalog
 from drivetrain.errors import DatasetError, EvaluationError
 
-from .per_image import PerImageEvaluator
+from .per_image import PerImageEvaluator, as_tensor, known_by
 from .store import MEMORY_LIMIT, PredictionStore, Rows
 from .tables import ClassRow, ResultTable
 
@@ -56,9 +55,10 @@ class ClassificationEvaluator(PerImageEvaluator):
             EvaluationError: ``topk`` is not one or more positive integers.
         """
         super().__init__(dataset_name, distributed, memory_limit=memory_limit)
-        if not topk or any(isinstance(k, bool) or not isinstance(k, int) or k < 1 for k in topk):
+        numbers = list(topk) if isinstance(topk, Sequence) else []
+        if not numbers or any(isinstance(k, bool) or not isinstance(k, int) or k < 1 for k in numbers):
             raise EvaluationError(f"topk has to be one or more positive integers, such as (1, 5), not {topk!r}")
-        self._topk = sorted(set(topk))
+        self._topk = sorted(set(numbers))
 
     def check(self) -> None:
         """Look at the ground truth now, so that what is wrong is said before a training starts.
@@ -66,15 +66,23 @@ class ClassificationEvaluator(PerImageEvaluator):
         Raises:
             DatasetError: the dataset has no class names, or a record no ``class_id`` among them.
         """
-        names = self._class_names
+        _ = self._class_names
         for number, record in enumerate(self._records):
-            label = record.get("class_id")
-            if isinstance(label, bool) or not isinstance(label, (int, np.integer)) or not 0 <= label < len(names):
-                where = f"dataset {self._dataset_name!r}: records[{number}] ({record.get('file_name', 'no file name')})"
-                raise DatasetError(
-                    f"{where} has the class_id {label!r}; it is one of the {len(names)} classes (0 to {len(names) - 1})"
-                )
+            self._label(record, f"records[{number}] ({record.get('file_name', 'no file name')})")
         super().check()
+
+    def _label(self, image: Mapping[str, Any], where: str) -> int:
+        """The ``class_id`` of a record or an input; DatasetError for what is none, ``where`` names it."""
+        label: Any = image.get("class_id")
+        count = len(self._class_names)
+        if hasattr(label, "item"):
+            label = label.item()
+        if isinstance(label, bool) or not isinstance(label, int) or not 0 <= label < count:
+            raise DatasetError(
+                f"dataset {self._dataset_name!r}: {where} has the class_id {label!r}; it is one of the {count} classes "
+                f"(0 to {count - 1})"
+            )
+        return label
 
     @cached_property
     def _records(self) -> Sequence[Mapping[str, Any]]:
@@ -96,7 +104,7 @@ class ClassificationEvaluator(PerImageEvaluator):
 
     def _encode(self, image_id: int | str, image: Mapping[str, Any], output: Mapping[str, Any]) -> Rows:
         count = len(self._class_names)
-        scores = torch.as_tensor(output["classes"]).detach().cpu().double().numpy()
+        scores = as_tensor(output["classes"], f"image {image_id!r}: 'classes'").cpu().double().numpy()
         if scores.shape != (count,):
             raise EvaluationError(
                 f"image {image_id!r}: 'classes' has the shape {scores.shape}, but dataset {self._dataset_name!r} has "
@@ -107,19 +115,13 @@ class ClassificationEvaluator(PerImageEvaluator):
                 f"image {image_id!r}: {int((~np.isfinite(scores)).sum())} of {count} scores are not finite: the "
                 "model's weights may have diverged; lower the learning rate or clip the gradients"
             )
-        label = int(image["class_id"])
-        if not 0 <= label < count:
-            raise DatasetError(
-                f"image {image_id!r} has the class_id {label}, but dataset {self._dataset_name!r} has {count} classes "
-                f"(0 to {count - 1})"
-            )
+        label = self._label(image, f"image {image_id!r}")
         before = (scores > scores[label]).sum() + (scores[:label] == scores[label]).sum()
         return {"class": np.array([label]), "before": np.array([before])}
 
     def _figures(self, store: PredictionStore) -> OrderedDict[str, Any]:
         names, columns = self._class_names, store.columns()
-        expected = [record["image_id"] for record in self._records if "image_id" in record]
-        first = self._first_of_each(store, expected)
+        first = self._first_of_each(store, [known_by(record, n) for n, record in enumerate(self._records)])
         counted = first[store.image_of_rows()]
         labels = columns["class"][counted] if columns else np.zeros(0, dtype=np.int64)
         before = columns["before"][counted] if columns else np.zeros(0, dtype=np.int64)

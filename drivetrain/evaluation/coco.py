@@ -8,6 +8,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from drivetrain.errors import EvaluationError, did_you_mean
 
 from .coco_annotations import plain_id
 from .coco_ground_truth import CocoGroundTruth, load_ground_truth
-from .coco_results import encode_instances, result_entries, write_results
+from .coco_results import COLUMN_OF_TASK, encode_instances, result_entries, write_results
 from .coco_tables import class_rows, count_instances, mean_precision, overall_row
 from .per_image import PerImageEvaluator, check_classes, check_images
 from .store import MEMORY_LIMIT, PredictionStore, Rows
@@ -29,6 +30,8 @@ _METRICS = {
     "segm": ("AP", "AP50", "AP75", "APs", "APm", "APl"),
     "keypoints": ("AP", "AP50", "AP75", "APm", "APl"),
 }  # in the order of the summary that the COCO evaluation makes
+
+_FIELDS = {"bbox": "boxes (pred_boxes)", "segm": "masks (pred_masks)", "keypoints": "keypoints (pred_keypoints)"}
 
 Array = np.ndarray[Any, Any]
 
@@ -137,13 +140,19 @@ class COCOEvaluator(PerImageEvaluator):
             img_ids: evaluate on these images only; on all images of the ground truth by default.
 
         Raises:
-            EvaluationError: a prediction does not belong to the ground truth.
+            EvaluationError: a prediction, or one of ``img_ids``, does not belong to the ground truth.
         """
-        self._wanted = None if img_ids is None else [plain_id(i, "img_ids") for i in img_ids]
+        self._wanted = None if img_ids is None else list(dict.fromkeys(plain_id(i, "img_ids") for i in img_ids))
         return super().evaluate()
 
     def _encode(self, image_id: int | str, image: Mapping[str, Any], output: Mapping[str, Any]) -> Rows:
         rows = encode_instances(output["instances"], image_id)
+        for task in self._tasks or () if rows else ():
+            if COLUMN_OF_TASK[task] not in rows:
+                raise EvaluationError(
+                    f"image {image_id!r}: task {task!r} was asked for, but the model predicts no {_FIELDS[task]}: "
+                    "leave the task out, or evaluate a model that predicts it"
+                )
         if "_ground_truth" in self.__dict__:  # only the process that evaluates has loaded it
             self._check_known([image_id], np.zeros(len(rows.get("class", ())), dtype=np.int32), rows)
         return rows
@@ -151,6 +160,11 @@ class COCOEvaluator(PerImageEvaluator):
     def _figures(self, store: PredictionStore) -> OrderedDict[str, Any]:
         truth = self._ground_truth
         self._results = OrderedDict()
+        for image_id in self._wanted or ():
+            if image_id not in truth.image_ids:
+                raise EvaluationError(
+                    f"img_ids has {image_id!r}, which is no image of the ground truth ({truth.source})"
+                )
         columns, place = store.columns(), store.image_of_rows()
         self._check_known(store.image_ids, place, columns)
         expected = truth.image_ids if self._wanted is None else self._wanted
@@ -193,7 +207,7 @@ class COCOEvaluator(PerImageEvaluator):
         check_classes(image_ids, place, columns["class"], len(truth.class_ids), truth.source)
         if "counts" in columns and "segm" in truth.kinds:
             sizes = np.asarray([truth.image_size(image_id) for image_id in image_ids])[place]
-            wrong = (columns["size"] != sizes).any(axis=1)
+            wrong = (columns["size"] != sizes).any(axis=1) & (sizes > 0).all(axis=1)  # a size may not be told
             if wrong.any():
                 row = int(wrong.argmax())
                 raise EvaluationError(
@@ -228,7 +242,7 @@ class COCOEvaluator(PerImageEvaluator):
             api_ids: the ids of the images in the ground truth's ``api``.
             first: which of the images count.
         """
-        from .coco_matching import COLUMN_OF_TASK, Detections
+        from .coco_matching import Detections
 
         truth = self._ground_truth
         images = None if self._wanted is None else [truth.image_ids[image_id] for image_id in self._wanted]
@@ -309,7 +323,7 @@ def _tasks_and_sigmas(
         return None, tuple(sigmas) or tuple(test.get("KEYPOINT_OKS_SIGMAS", ()))
     if tasks is None:
         return None, tuple(sigmas)
-    chosen = (tasks,) if isinstance(tasks, str) else tuple(tasks)
+    chosen = tuple(tasks) if isinstance(tasks, Iterable) and not isinstance(tasks, str) else (tasks,)
     for task in chosen:
         if task not in _METRICS:
             raise EvaluationError(
@@ -322,9 +336,9 @@ def _limits(most: int | Sequence[int] | None) -> list[int]:
     """The limits on detections in increasing order, the last being the one for precision."""
     if most is None:
         return [1, 10, 100]
-    limits = [most] if isinstance(most, int) else list(most)
-    if not limits or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in limits):
+    limits = list(most) if isinstance(most, Sequence) else [most]
+    if not limits or any(isinstance(n, bool) or not isinstance(n, Integral) or n < 1 for n in limits):
         raise EvaluationError(f"max_dets_per_image has to be a positive integer or a list of them, not {most!r}")
-    if isinstance(most, int):
-        limits = [n for n in (1, 10) if n < most] + [most]
-    return sorted(limits)
+    if not isinstance(most, Sequence):
+        limits = [n for n in (1, 10) if n < most] + limits
+    return sorted(map(int, limits))

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
+
+import numpy as np
 
 from drivetrain.errors import DatasetError
 from drivetrain.structures import BoxMode
 
-__all__ = ["KEYPOINT_OFFSET", "annotation_area", "clean_annotations", "plain_id", "records_to_coco"]
+from .run_lengths import runs_of
+
+__all__ = [
+    "KEYPOINT_OFFSET",
+    "annotation_area",
+    "clean_annotations",
+    "plain_id",
+    "record_box",
+    "record_class",
+    "records_to_coco",
+]
 
 KEYPOINT_OFFSET = 0.5
 """COCO files give a keypoint as the index of its pixel; records and predictions as a point, this much larger."""
@@ -38,7 +50,7 @@ def records_to_coco(records: Sequence[Mapping[str, Any]], class_ids: Sequence[in
         class_ids: for each contiguous class index the category id to write.
 
     Raises:
-        DatasetError: a record lacks its image id, or an annotation's class index is out of range.
+        DatasetError: a record lacks its image id, or an annotation its box or a class index in range.
     """
     images, annotations = [], []
     for number, record in enumerate(records):
@@ -46,34 +58,59 @@ def records_to_coco(records: Sequence[Mapping[str, Any]], class_ids: Sequence[in
         if "image_id" not in record:
             raise DatasetError(f"{where} has no 'image_id': give each record one of its own to evaluate on it")
         size_and_name = {key: record.get(key) for key in ("file_name", "height", "width")}
-        images.append({"id": record["image_id"], **size_and_name})
+        image_id = plain_id(record["image_id"], where)
+        images.append({"id": image_id, **size_and_name})
         for annotation in record.get("annotations", ()):
-            category = int(annotation["category_id"])
-            if not 0 <= category < len(class_ids):
-                raise DatasetError(
-                    f"{where} has category_id {category}, but the dataset has {len(class_ids)} classes "
-                    f"(0 to {len(class_ids) - 1})"
-                )
-            annotations.append(_record_annotation(annotation, record["image_id"], class_ids[category]))
+            category_id = class_ids[record_class(annotation, len(class_ids), where)]
+            ids = {"image_id": image_id, "category_id": category_id}
+            annotations.append({**ids, **_record_annotation(annotation, where)})
     return {"images": images, "annotations": annotations}
 
 
-def _record_annotation(annotation: Mapping[str, Any], image_id: Any, category_id: int) -> dict[str, Any]:
+def _record_annotation(annotation: Mapping[str, Any], where: str) -> dict[str, Any]:
     """One record's annotation with an XYWH box and COCO's keypoint convention."""
-    box = [float(value) for value in annotation["bbox"]]
-    mode = BoxMode(annotation.get("bbox_mode", BoxMode.XYXY_ABS))
-    if mode == BoxMode.XYXY_ABS:  # in double precision, which BoxMode.convert does not keep for a list
-        box = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
-    elif mode != BoxMode.XYWH_ABS:
-        box = BoxMode.convert(box, mode, BoxMode.XYWH_ABS)
-    result = {"image_id": image_id, "category_id": category_id, "bbox": box}
+    result: dict[str, Any] = {"bbox": record_box(annotation, BoxMode.XYWH_ABS, where)}
     for key in ("iscrowd", "area", "segmentation", "num_keypoints"):
         if key in annotation:
             result[key] = annotation[key]
-    if annotation.get("keypoints"):
-        points = [float(value) for value in annotation["keypoints"]]
-        result["keypoints"] = [v if i % 3 == 2 else v - KEYPOINT_OFFSET for i, v in enumerate(points)]
+    points = annotation.get("keypoints")
+    if points is not None:
+        result["keypoints"] = [float(v) - (0 if i % 3 == 2 else KEYPOINT_OFFSET) for i, v in enumerate(points)]
     return result
+
+
+def record_class(annotation: Mapping[str, Any], num_classes: int, where: str) -> int:
+    """The class index of a record's annotation; DatasetError for what is none, ``where`` names the record."""
+    try:
+        label = int(annotation.get("category_id", -1))
+    except (TypeError, ValueError):
+        label = -1
+    if not 0 <= label < num_classes:
+        raise DatasetError(
+            f"{where} has category_id {annotation.get('category_id')}, but the dataset has {num_classes} classes "
+            f"(0 to {num_classes - 1}; 'thing_classes' of its metadata)"
+        )
+    return label
+
+
+def record_box(annotation: Mapping[str, Any], mode: BoxMode, where: str) -> list[float]:
+    """The box of a record's annotation as XYXY_ABS or XYWH_ABS, in double precision.
+
+    Raises:
+        DatasetError: there is none, or it is not the numbers that its ``bbox_mode`` says; ``where`` names the record.
+    """
+    try:
+        box = np.array([float(value) for value in annotation["bbox"]])
+        box = BoxMode.convert(box, annotation.get("bbox_mode", BoxMode.XYXY_ABS), mode)
+    except (KeyError, TypeError, ValueError, DatasetError):
+        box = np.zeros(0)
+    if box.shape != (4,):
+        raise DatasetError(
+            f"{where} has an annotation with the bbox {annotation.get('bbox')!r} and the bbox_mode "
+            f"{annotation.get('bbox_mode')!r}: evaluation needs a box of 4 numbers, XYXY_ABS or XYWH_ABS"
+        )
+    values: list[float] = box.tolist()
+    return values
 
 
 def clean_annotations(
@@ -99,8 +136,8 @@ def clean_annotations(
     kept: list[dict[str, Any]] = []
     dropped: Counter[str] = Counter()
     for annotation in raw:
-        image_id = image_ids.get(annotation.get("image_id", ""))
-        category_id = category_ids.get(annotation.get("category_id", ""))
+        image_id = _looked_up(image_ids, annotation.get("image_id"))
+        category_id = _looked_up(category_ids, annotation.get("category_id"))
         box = _numbers(annotation.get("bbox"), lambda n: n == 4)
         if image_id is None:
             dropped["an image id that is not among the images"] += 1
@@ -115,6 +152,10 @@ def clean_annotations(
     return kept, dropped
 
 
+def _looked_up(ids: Mapping[Any, int], key: Any) -> int | None:
+    return ids.get(key) if isinstance(key, Hashable) else None  # a file may hold a list there
+
+
 def _clean(annotation: Mapping[str, Any], box: list[float], size: tuple[int, int] | None) -> dict[str, Any]:
     """The fields of one annotation that evaluation reads, except its ids."""
     clean: dict[str, Any] = {"bbox": box, "iscrowd": int(bool(annotation.get("iscrowd", 0)))}
@@ -127,7 +168,8 @@ def _clean(annotation: Mapping[str, Any], box: list[float], size: tuple[int, int
     if points is not None:
         labelled = sum(1 for visibility in points[2::3] if visibility > 0)
         clean["keypoints"] = points
-        clean["num_keypoints"] = int(annotation.get("num_keypoints", labelled))
+        told = annotation.get("num_keypoints")
+        clean["num_keypoints"] = labelled if told is None else int(told)
     return clean
 
 
@@ -148,7 +190,9 @@ def _usable_mask(mask: Any, size: tuple[int, int] | None) -> Any:
     """Polygons of 3 or more points, or run lengths of the image's size; None where nothing of the mask is usable."""
     if isinstance(mask, Mapping):
         fits = size is not None and "counts" in mask and list(mask.get("size", ())) == list(size)
-        return dict(mask) if fits else None
+        runs = runs_of(mask["counts"]) if fits else None
+        whole = runs is not None and runs.min(initial=0) >= 0 and runs.sum() == math.prod(size or ())
+        return dict(mask) if whole else None  # one that does not cover the image would keep the comparison from ending
     if not isinstance(mask, (list, tuple)):
         return None
     polygons = [_numbers(polygon, lambda n: n >= 6 and n % 2 == 0) for polygon in mask]

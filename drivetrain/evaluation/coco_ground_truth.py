@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,8 @@ def _classes_of_file(
             f"{source} has {len(ordered)} categories, but its dataset's metadata names {len(names)} classes: "
             "set thing_dataset_id_to_contiguous_id, or leave thing_classes out"
         )
+    elif sorted(names) == sorted(categories.values()) and len(set(names)) == len(names):
+        to_class = {category: names.index(name) for category, name in categories.items()}
     else:
         to_class = {category: index for index, category in enumerate(ordered)}
     if not names:
@@ -151,7 +154,7 @@ def _category_id(value: Any, source: str) -> int:
 
 def _numbered_classes(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """Names ``0``, ``1``, ... for records whose dataset names no classes."""
-    used = [int(a["category_id"]) for record in records for a in record.get("annotations", ())]
+    used = [int(a.get("category_id", -1)) for record in records for a in record.get("annotations", ())]
     return [str(index) for index in range(max(used, default=-1) + 1)]
 
 
@@ -210,10 +213,17 @@ def _image_ids(given: list[int | str], source: str) -> dict[int | str, int]:
 def _image(image: Mapping[str, Any], image_id: int) -> dict[str, Any]:
     """The fields of an image that evaluation reads."""
     result: dict[str, Any] = {"id": image_id, "file_name": image.get("file_name", "")}
-    if isinstance(image.get("height"), int) and isinstance(image.get("width"), int):
-        result.update(height=image["height"], width=image["width"])
+    sides = [_pixels(image.get(side)) for side in ("height", "width")]
+    if all(sides):
+        result.update(height=sides[0], width=sides[1])
     result.update({key: image[key] for key in _OF_LVIS if key in image})
     return result
+
+
+def _pixels(side: Any) -> int:
+    """The length of an image's side; 0 for what is none."""
+    length = float(side) if isinstance(side, Real) else 0.0
+    return int(length) if length > 0 and length.is_integer() else 0
 
 
 def _complete(

@@ -20,12 +20,10 @@ from faster_coco_eval import COCO, COCOeval_faster
 from faster_coco_eval.core import mask as mask_api
 
 from .coco_ground_truth import CocoGroundTruth
+from .coco_results import COLUMN_OF_TASK
 from .store import Column
 
-__all__ = ["COLUMN_OF_TASK", "Detections", "evaluate_task"]
-
-COLUMN_OF_TASK = {"bbox": "bbox", "keypoints": "keypoints", "segm": "counts"}
-"""For each task the column of predictions that its evaluation is about."""
+__all__ = ["Detections", "evaluate_task"]
 
 _logger = logging.getLogger(__name__)
 
@@ -142,7 +140,8 @@ def _fill_curves(whole: Any, truth: CocoGroundTruth, detections: Detections, opt
             rows = rows[np.isin(detections.images[rows], judged)]
         found = _annotations(detections, rows, category_id, options["iouType"])
         places = {*np.unique(detections.images[rows]).tolist(), *(entry["image_id"] for entry in expected)}
-        shown = [images[image_id] for image_id in places]
+        # the library asks for sizes, which may not be told; a mask has its own
+        shown = [{"height": 0, "width": 0, **images[image_id]} for image_id in places]
         category = truth.api.cats[category_id]
         one = COCOeval_faster(_index(shown, expected, category), _index(shown, found, category), **options)
         one.params.maxDets = whole.params.maxDets

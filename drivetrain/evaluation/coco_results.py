@@ -20,7 +20,10 @@ from .files import write_whole
 from .run_lengths import masks_to_run_lengths
 from .store import Rows
 
-__all__ = ["encode_instances", "instances_to_coco_json", "result_entries", "write_results"]
+__all__ = ["COLUMN_OF_TASK", "encode_instances", "instances_to_coco_json", "result_entries", "write_results"]
+
+COLUMN_OF_TASK = {"bbox": "bbox", "keypoints": "keypoints", "segm": "counts"}
+"""For each task the column of predictions that its evaluation is about."""
 
 Array = np.ndarray[Any, Any]
 
@@ -40,8 +43,13 @@ def encode_instances(instances: Instances, image_id: int | str) -> Rows:
         indices. No columns when there is no instance.
 
     Raises:
-        EvaluationError: a field is missing, or a box, score or keypoint is NaN or infinite.
+        EvaluationError: a field is missing or has another shape, or a box, score or keypoint is NaN or infinite.
     """
+    if not all(hasattr(instances, method) for method in ("has", "get", "get_fields")):
+        raise EvaluationError(
+            f"image {image_id!r}: 'instances' of the model's output is {type(instances).__name__}: an Instances object "
+            "with pred_boxes, scores and pred_classes is needed"
+        )
     if len(instances) == 0:
         return {}
     missing = [name for name in ("pred_boxes", "scores", "pred_classes") if not instances.has(name)]
@@ -50,11 +58,14 @@ def encode_instances(instances: Instances, image_id: int | str) -> Rows:
             f"image {image_id!r}: the predicted instances have no {' and no '.join(missing)} (they have: "
             f"{', '.join(instances.get_fields())})"
         )
-    boxes = _finite(instances.get("pred_boxes"), "boxes", image_id).reshape(-1, 4)
+    count = len(instances)
+    boxes = _shaped(_finite(instances.get("pred_boxes"), "boxes", image_id), (count, 4), "pred_boxes", image_id)
     boxes[:, 2:] -= boxes[:, :2]
+    classes = _tensor(instances.get("pred_classes")).to(torch.int64).numpy()
+    scores = _finite(instances.get("scores"), "scores", image_id)
     columns: dict[str, Array | list[bytes]] = {
-        "class": _tensor(instances.get("pred_classes")).to(torch.int64).numpy(),
-        "score": _finite(instances.get("scores"), "scores", image_id),
+        "class": _shaped(classes, (count,), "pred_classes", image_id),
+        "score": _shaped(scores, (count,), "scores", image_id),
         "bbox": boxes,
     }
     if instances.has("pred_masks"):
@@ -66,6 +77,7 @@ def encode_instances(instances: Instances, image_id: int | str) -> Rows:
         columns["size"] = np.array([mask["size"] for mask in masks], dtype=np.int32)
     if instances.has("pred_keypoints"):
         points = _finite(instances.get("pred_keypoints"), "keypoints", image_id)
+        _shaped(points, (count, *points.shape[1:2], 3), "pred_keypoints", image_id)
         points[..., :2] -= KEYPOINT_OFFSET
         columns["keypoints"] = points.reshape(len(points), -1)
     return columns
@@ -89,6 +101,13 @@ def _finite(value: Any, what: str, image_id: int | str) -> Array:
     return values
 
 
+def _shaped(values: Array, shape: tuple[int, ...], field: str, image_id: int | str) -> Array:
+    """The values; EvaluationError if they have not the shape."""
+    if values.shape != shape:
+        raise EvaluationError(f"image {image_id!r}: {field} has the shape {values.shape}, but {shape} is needed")
+    return values
+
+
 def instances_to_coco_json(instances: Instances, img_id: int | str) -> list[dict[str, Any]]:
     """The predictions for one image as COCO result entries.
 
@@ -101,7 +120,7 @@ def instances_to_coco_json(instances: Instances, img_id: int | str) -> list[dict
         and where predicted ``segmentation`` (compressed run lengths) and ``keypoints`` (flat, as pixel indices).
 
     Raises:
-        EvaluationError: a field is missing, or a box, score or keypoint is NaN or infinite.
+        EvaluationError: a field is missing or has another shape, or a box, score or keypoint is NaN or infinite.
     """
     rows = encode_instances(instances, img_id)
     return result_entries(img_id, rows["class"].tolist(), rows) if rows else []

@@ -54,6 +54,12 @@ class DatasetEvaluators(DatasetEvaluator):
         super().__init__()
         self._evaluators = list(evaluators)
 
+    def check(self) -> None:
+        """Have each evaluator that can say before a training starts what is wrong with its ground truth."""
+        for evaluator in self._evaluators:
+            if callable(check := getattr(evaluator, "check", None)):
+                check()
+
     def reset(self) -> None:
         """Reset each evaluator."""
         for evaluator in self._evaluators:

@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 
 from drivetrain.data.catalog import DatasetCatalog
 from drivetrain.data.formats.label_maps import read_panoptic_map
@@ -19,7 +18,7 @@ from drivetrain.errors import DatasetError, EvaluationError
 from .coco_annotations import plain_id
 from .files import write_json
 from .panoptic_quality import PanopticClasses, Segment, match_segments, panoptic_qualities
-from .per_image import PerImageEvaluator, check_images
+from .per_image import PerImageEvaluator, as_tensor, check_images, spread
 from .store import MEMORY_LIMIT, PredictionStore, Rows
 from .tables import ClassRow, ResultTable
 
@@ -77,8 +76,8 @@ class COCOPanopticEvaluator(PerImageEvaluator):
         records = list(self._records.values())
         for record in records:
             self._true_segments(record)
-        for number in sorted({round(i) for i in np.linspace(0, len(records) - 1, _LOOKED_AT)}) if records else ():
-            self._truth(records[number])
+        for record in spread(records, _LOOKED_AT):
+            self._truth(record)
         super().check()
 
     @cached_property
@@ -146,7 +145,7 @@ class COCOPanopticEvaluator(PerImageEvaluator):
                 f"{where} is a map of segment ids and a list of segments with 'id', 'category_id' and 'isthing', but "
                 f"{type(output).__name__} was returned"
             )
-        ids: Array = torch.as_tensor(output[0]).detach().cpu().numpy()
+        ids: Array = as_tensor(output[0], where).cpu().numpy()
         if ids.shape != tuple(size) or ids.dtype.kind not in "iu":
             raise EvaluationError(
                 f"{where} has a map of {ids.dtype} and the shape {ids.shape}, but whole numbers {tuple(size)} are "

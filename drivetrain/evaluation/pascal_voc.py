@@ -21,7 +21,7 @@ from drivetrain.data.catalog import DatasetCatalog, MetadataCatalog
 from drivetrain.errors import DatasetError
 from drivetrain.structures import BoxMode
 
-from .coco_annotations import plain_id
+from .coco_annotations import plain_id, record_box, record_class
 from .coco_results import encode_instances
 from .per_image import PerImageEvaluator, check_classes, check_images
 from .store import PredictionStore, Rows
@@ -228,7 +228,7 @@ def _load(dataset_name: str) -> _GroundTruth:
     source = f"dataset {dataset_name!r}"
     names = [str(name) for name in MetadataCatalog.get(dataset_name).get("thing_classes") or ()]
     images: dict[int | str, slice] = {}
-    objects: list[tuple[Array, int, bool]] = []
+    objects: list[tuple[list[float], int, bool]] = []
     for number, record in enumerate(records):
         where = f"{source}: records[{number}] ({record.get('file_name', 'no file name')})"
         if "image_id" not in record:
@@ -251,14 +251,8 @@ def _load(dataset_name: str) -> _GroundTruth:
 
 def _objects(
     annotations: Sequence[Mapping[str, Any]], num_classes: int, where: str
-) -> Iterator[tuple[Array, int, bool]]:
+) -> Iterator[tuple[list[float], int, bool]]:
     """Box, class and whether it is left out, of each annotation of a record."""
     for annotation in annotations:
-        label = int(annotation["category_id"])
-        if not 0 <= label < num_classes:
-            raise DatasetError(
-                f"{where} has category_id {label}, but the metadata's thing_classes name {num_classes} classes"
-            )
-        box = np.asarray(annotation["bbox"], dtype=np.float64)
-        box = BoxMode.convert(box, annotation.get("bbox_mode", BoxMode.XYXY_ABS), BoxMode.XYXY_ABS)
+        label, box = record_class(annotation, num_classes, where), record_box(annotation, BoxMode.XYXY_ABS, where)
         yield box, label, bool(annotation.get("difficult", 0) or annotation.get("iscrowd", 0))

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from drivetrain.data.catalog import MetadataCatalog
 from drivetrain.errors import EvaluationError, OutputError
@@ -20,7 +22,7 @@ from .evaluator import DatasetEvaluator
 from .store import MEMORY_LIMIT, PredictionStore, Rows, gather_store
 from .tables import ResultTable
 
-__all__ = ["PerImageEvaluator", "check_classes", "check_images"]
+__all__ = ["PerImageEvaluator", "as_tensor", "check_classes", "check_images", "known_by", "spread"]
 
 Array = np.ndarray[Any, Any]
 
@@ -52,6 +54,27 @@ def check_classes(image_ids: Sequence[int | str], place: Array, classes: Array, 
             f"image {image_ids[place[row]]!r}: class {classes[row]} was predicted, but {source} has {num_classes} "
             f"classes (0 to {num_classes - 1}): the model's number of classes does not fit the dataset"
         )
+
+
+def as_tensor(value: Any, where: str) -> Tensor:
+    """A model's output as a tensor without a graph; EvaluationError for what is none, ``where`` names it."""
+    try:
+        return torch.as_tensor(value).detach()
+    except (TypeError, ValueError, RuntimeError):
+        raise EvaluationError(f"{where} is {type(value).__name__}, and no tensor can be made of it") from None
+
+
+def known_by(image: Mapping[str, Any], otherwise: Any = None) -> Any:
+    """What a record or an input is known by: its ``image_id``, or else its ``file_name``, as a plain value."""
+    key = image.get("image_id", image.get("file_name", otherwise))
+    return key.item() if hasattr(key, "item") else key
+
+
+def spread(items: Sequence[Any], most: int) -> list[Any]:
+    """At most ``most`` of the items, spread evenly from the first to the last."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(place)] for place in np.linspace(0, len(items) - 1, most)]
 
 
 class PerImageEvaluator(DatasetEvaluator):
@@ -125,6 +148,11 @@ class PerImageEvaluator(DatasetEvaluator):
         Raises:
             EvaluationError: the two do not belong together, or predictions are not what they should be.
         """
+        if not isinstance(outputs, Sequence) or not all(isinstance(output, Mapping) for output in outputs):
+            raise EvaluationError(
+                f"the model returned {_form(outputs)} for a batch of {len(inputs)}: in evaluation it returns a list "
+                f"with a dict for each image, here with {self._output_key!r}"
+            )
         if len(inputs) != len(outputs):
             raise EvaluationError(
                 f"the model returned {len(outputs)} outputs for {len(inputs)} images: one for each is needed"
@@ -204,3 +232,11 @@ class PerImageEvaluator(DatasetEvaluator):
     def _unseen_count_as(self) -> str:
         """The end of that sentence."""
         return "; what is on them counts as missed"
+
+
+def _form(outputs: Any) -> str:
+    """What something is, for a message."""
+    if isinstance(outputs, Sequence) and not isinstance(outputs, str) and len(outputs):
+        wrong = next(output for output in outputs if not isinstance(output, Mapping))
+        return f"a {type(outputs).__name__} of {type(wrong).__name__}"
+    return type(outputs).__name__

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from drivetrain.data.catalog import DatasetCatalog
-from drivetrain.data.formats.label_maps import read_label_map
+from drivetrain.data.formats.label_maps import read_label_map, read_panoptic_map
 from drivetrain.errors import DatasetError, EvaluationError
 
 from .files import write_json
-from .per_image import PerImageEvaluator
+from .per_image import PerImageEvaluator, as_tensor, known_by, spread
 from .store import MEMORY_LIMIT, PredictionStore, Rows
 from .tables import ClassRow, ResultTable
 
@@ -38,10 +38,11 @@ class SemSegEvaluator(PerImageEvaluator):
     pixels that are right; ``pACC``, that share over all pixels; and ``IoU-<class>`` and ``ACC-<class>``. Classes that
     no label map has are NaN and in no mean, as in detectron2.
 
-    What is true is the label map ``sem_seg_file_name`` of the input, or of the catalog's record with its id, or else
-    ``sem_seg`` (H, W) in the input: class indices, with pixels of the ignored label left out. A model gives ``sem_seg``
-    in the size of the original image: a score per class, (C, H, W), or the class itself, (H, W). Confusions are counted
-    on the prediction's device.
+    What is true is the label map ``sem_seg_file_name`` of the input or of the catalog's record with its id, or else
+    ``sem_seg`` (H, W): class indices, with pixels of the ignored label left out. In panoptic data, which have
+    ``pan_seg_file_name`` and ``segments_info``, a pixel's class is its segment's ``category_id`` (a crowd's too), and
+    one without a segment is left out. A model gives ``sem_seg`` in the size of the original image: a score per class,
+    (C, H, W), or the class itself, (H, W). Confusions are counted on the prediction's device.
     """
 
     _output_key: ClassVar[str] = "sem_seg"
@@ -75,21 +76,34 @@ class SemSegEvaluator(PerImageEvaluator):
 
         Raises:
             DatasetError: there are no classes, their number is another than ``num_classes``, a record has no label map,
-                or one of up to 16 maps spread over the dataset cannot be read or has a label out of range.
+                one of up to 16 maps spread over the dataset cannot be read or has a label out of range, or panoptic
+                data counts things and stuff apart.
             OutputError: the output folder cannot be made.
         """
         _ = self._class_names
         records = list(self._records.values())
         for record in records:
-            if record.get("sem_seg_file_name") or "sem_seg" in record:
-                continue
-            raise DatasetError(
-                f"dataset {self._dataset_name!r}: the record of {record.get('file_name')!r} has no "
-                "'sem_seg_file_name': semantic segmentation is evaluated against a label map for each image"
-            )
-        for number in sorted({round(i) for i in np.linspace(0, len(records) - 1, _LOOKED_AT)}) if records else ():
-            self._truth(records[number])
+            if not (_has_file(record) or "sem_seg" in record):
+                raise DatasetError(
+                    f"dataset {self._dataset_name!r}: the record of {record.get('file_name')!r} has no "
+                    "'sem_seg_file_name' (nor a 'pan_seg_file_name' with 'segments_info'): semantic segmentation is "
+                    "evaluated against a label map for each image"
+                )
+        if any(_has_file(record) and not record.get("sem_seg_file_name") for record in records):
+            self._check_counted_together()
+        for record in spread(records, _LOOKED_AT):
+            self._truth(record)
         super().check()
+
+    def _check_counted_together(self) -> None:
+        """DatasetError for panoptic classes of which a thing and stuff have one index, as in "separated" data."""
+        maps = (self._metadata.get(f"{kind}_dataset_id_to_contiguous_id") or {} for kind in ("thing", "stuff"))
+        things, stuff = (set(ids.values()) for ids in maps)
+        if things & stuff:
+            raise DatasetError(
+                f"dataset {self._dataset_name!r} counts things and stuff apart (class {min(things & stuff)} is one of "
+                "both), so that its segments do not tell a class for each pixel: give records a 'sem_seg_file_name'"
+            )
 
     @cached_property
     def _records(self) -> dict[int | str, Mapping[str, Any]]:
@@ -97,7 +111,7 @@ class SemSegEvaluator(PerImageEvaluator):
         if self._dataset_name not in DatasetCatalog:
             return {}
         records = DatasetCatalog.get(self._dataset_name)
-        return {_key(record, number): record for number, record in enumerate(records)}
+        return {known_by(record, number): record for number, record in enumerate(records)}
 
     @cached_property
     def _class_names(self) -> list[str]:
@@ -126,20 +140,19 @@ class SemSegEvaluator(PerImageEvaluator):
 
     def _truth(self, image: Mapping[str, Any]) -> Tensor:
         """The classes of an image's pixels, int64 (H, W), -1 where they are ignored."""
-        path = image.get("sem_seg_file_name")
-        if not path:
-            path = self._records.get(_key(image, -1), {}).get("sem_seg_file_name")
-        if path:
-            labels = torch.from_numpy(read_label_map(path).astype(np.int64))
-        elif "sem_seg" in image:
-            path = f"'sem_seg' of {image.get('file_name', image.get('image_id'))}"
-            labels = torch.as_tensor(image["sem_seg"]).to("cpu", torch.int64)
+        told = [image] if _has_file(image) else [image, self._records.get(known_by(image), {})]
+        files = (known for known in told if _has_file(known))
+        if known := next(files, None):
+            labels, source = _read(known, self._ignore_label)
+        elif known := next((known for known in told if "sem_seg" in known), None):
+            source = f"'sem_seg' of {image.get('file_name', image.get('image_id'))}"
+            labels = torch.as_tensor(known["sem_seg"]).to("cpu", torch.int64)
         else:
             raise EvaluationError(
                 "semantic segmentation is evaluated against the label map 'sem_seg_file_name' (or 'sem_seg') of each "
                 f"input, but the input has {', '.join(map(str, image))}"
             )
-        return _valid(labels, len(self._class_names), self._ignore_label, str(path))
+        return _valid(labels, len(self._class_names), self._ignore_label, source)
 
     def _encode(self, image_id: int | str, image: Mapping[str, Any], output: Mapping[str, Any]) -> Rows:
         truth = self._truth(image)
@@ -178,9 +191,21 @@ class SemSegEvaluator(PerImageEvaluator):
         return "; the figures are of the others"
 
 
-def _key(record: Mapping[str, Any], number: int) -> Any:
-    """What a record or input is known by."""
-    return record.get("image_id", record.get("file_name", number))
+def _has_file(record: Mapping[str, Any]) -> bool:
+    """Whether a record or an input names a label map: of classes, or of segments whose classes it tells."""
+    return bool(record.get("sem_seg_file_name") or (record.get("pan_seg_file_name") and "segments_info" in record))
+
+
+def _read(record: Mapping[str, Any], ignore_label: int) -> tuple[Tensor, str]:
+    """The label map that a record names, int64 (H, W), and its path."""
+    if path := record.get("sem_seg_file_name"):
+        return torch.from_numpy(read_label_map(path).astype(np.int64)), str(path)
+    path = record["pan_seg_file_name"]
+    ids = read_panoptic_map(path)
+    present, places = np.unique(ids, return_inverse=True)
+    class_of = {int(segment["id"]): int(segment["category_id"]) for segment in record["segments_info"]}
+    classes = np.array([class_of.get(segment, ignore_label) for segment in present.tolist()], dtype=np.int64)
+    return torch.from_numpy(classes[places.reshape(ids.shape)]), str(path)
 
 
 def segmentation_figures(confusions: Array, class_names: Sequence[str]) -> dict[str, float]:
@@ -223,7 +248,7 @@ def _valid(labels: Tensor, num_classes: int, ignore_label: int, source: str) -> 
 
 def _predicted(output: Any, num_classes: int, size: Sequence[int], image_id: int | str) -> Tensor:
     """The predicted classes (H, W), int64, checked."""
-    scores = torch.as_tensor(output).detach()
+    scores = as_tensor(output, f"image {image_id!r}: 'sem_seg'")
     if scores.ndim not in (2, 3) or tuple(scores.shape[-2:]) != tuple(size):
         raise EvaluationError(
             f"image {image_id!r}: 'sem_seg' has the shape {tuple(scores.shape)}, but the label map has "

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any, NamedTuple
 
@@ -107,13 +108,19 @@ class PredictionStore:
                 f"{what}: there are {', '.join(rows)}, but the images before had {', '.join(self._columns)}: "
                 "a model's outputs have the same fields for every image"
             )
-        try:
+        with self._disk():
             for name, values in rows.items():
                 self._columns[name].add(values, f"{what}: {name}")
             if not self._on_disk and sum(column.nbytes for column in self._columns.values()) > self._limit:
                 for column in self._columns.values():
                     column.move_to_disk(self._folder)
                 self._on_disk = True
+
+    @contextmanager
+    def _disk(self) -> Iterator[None]:
+        """What the disk refuses within the block as OutputError."""
+        try:
+            yield
         except OSError as error:
             raise OutputError(
                 f"the predictions that do not fit into memory cannot be kept in "
@@ -125,8 +132,13 @@ class PredictionStore:
         return sum(self.counts)
 
     def columns(self) -> dict[str, Any]:
-        """All rows by column, mapped from disk where they are there; empty before the first row."""
-        return {name: column.values() for name, column in self._columns.items()}
+        """All rows by column, mapped from disk where they are there; empty before the first row.
+
+        Raises:
+            OutputError: the disk cannot take what was not written yet.
+        """
+        with self._disk():
+            return {name: column.values() for name, column in self._columns.items()}
 
     def image_of_rows(self) -> Array:
         """For each row the place of its image in ``image_ids``, int32 (N,)."""
@@ -230,7 +242,8 @@ class _Numbers:
     def close(self) -> None:
         self._buffer = bytearray()
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # what a full disk did not take is no longer wanted
+                self._file.close()
 
 
 class _Bytes:

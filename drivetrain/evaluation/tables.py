@@ -62,9 +62,13 @@ def _cells(row: ClassRow) -> list[str]:
     return [_plain(row.name), *(str(v) if isinstance(v, int) else _figure(v) for v in row.figures.values())]
 
 
-def _figure(value: float) -> str:
-    """Two decimals, or a dash where there is no value."""
-    return "-" if math.isnan(value) else f"{value:.2f}"
+def _figure(value: Any) -> str:
+    """Two decimals, a dash where there is no value, and what is no number as it is."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return _plain(str(value))
+    return "-" if math.isnan(number) else f"{number:.2f}"
 
 
 def _plain(text: str) -> str:
@@ -99,15 +103,15 @@ def results_table(results: Mapping[str, Any]) -> str:
     return _align([["task", *columns], *body], left=1) if body else "  no results"
 
 
-def _by_task(results: Mapping[str, Any], prefix: str = "") -> dict[str, dict[str, float]]:
+def _by_task(results: Mapping[str, Any], prefix: str = "") -> dict[str, dict[str, Any]]:
     """Task -> figures, the tasks of several datasets with the dataset's name in front."""
-    tasks: dict[str, dict[str, float]] = {}
+    tasks: dict[str, dict[str, Any]] = {}
     for name, value in results.items():
         key = f"{prefix}{name}"
         if not isinstance(value, Mapping):
-            tasks[key] = {"value": float(value)}
+            tasks[key] = {"value": value}
         elif any(isinstance(inner, Mapping) for inner in value.values()):
             tasks.update(_by_task(value, f"{key}/"))
         else:
-            tasks[key] = {figure: float(v) for figure, v in value.items() if "-" not in figure}
+            tasks[key] = {str(figure): inner for figure, inner in value.items() if "-" not in str(figure)}
     return tasks

@@ -41,7 +41,15 @@ def print_csv_format(results: Mapping[str, Any]) -> None:
             shown = {name: value for name, value in figures.items() if "-" not in str(name)}
             _logger.info(f"copypaste: Task: {task}")
             _logger.info(f"copypaste: {','.join(str(name) for name in shown)}")
-            _logger.info(f"copypaste: {','.join(f'{value:.4f}' for value in shown.values())}")
+            _logger.info(f"copypaste: {','.join(_text(value) for value in shown.values())}")
+
+
+def _text(value: Any) -> str:
+    """Four decimals; what is no number as it is."""
+    try:
+        return f"{float(value):.4f}"
+    except (TypeError, ValueError):
+        return str(value)
 
 
 def verify_results(cfg: Any, results: Mapping[str, Any]) -> bool:

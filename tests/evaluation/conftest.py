@@ -144,7 +144,7 @@ def _random_segmentation(box: list[float], crowd: int) -> Any:
     bits[int(y) : int(y + h), int(x) : int(x + w)] = 1
     flat = bits.flatten(order="F")
     edges = np.flatnonzero(np.diff(flat)) + 1
-    counts = np.diff([0, *edges.tolist(), flat.size]).tolist()
+    counts = [*([0] if flat[0] else []), *np.diff([0, *edges.tolist(), flat.size]).tolist()]
     assert mask_api.area(mask_api.frPyObjects({"size": list(SIZE), "counts": counts}, *SIZE)) == bits.sum()
     return {"size": list(SIZE), "counts": counts}
 

@@ -66,6 +66,18 @@ def test_what_the_metadata_has_is_enough(catalog: None, metadata: dict[str, Any]
     assert type(build_evaluator(config("val"), "val")) is expected
 
 
+def test_a_semantic_model_on_panoptic_data(catalog: None) -> None:
+    MetadataCatalog.get("val").set(evaluator_type="coco_panoptic_seg", stuff_classes=["a"])
+
+    def chosen(*targets: str) -> type:
+        cfg = config("val")
+        cfg.MODEL = {"TARGETS": targets}
+        return type(build_evaluator(cfg, "val"))
+
+    assert chosen("sem_seg") is SemSegEvaluator
+    assert chosen("panoptic") is chosen("sem_seg", "panoptic") is chosen() is COCOPanopticEvaluator
+
+
 def test_each_of_several_datasets_has_a_folder(catalog: None) -> None:
     for name in ("val", "../odd name"):
         MetadataCatalog.get(name).evaluator_type = "coco"

@@ -80,6 +80,14 @@ def test_more_places_than_classes_is_all() -> None:
     MetadataCatalog.remove("two")
 
 
+def test_images_known_by_their_file_name(catalog: None, caplog: pytest.LogCaptureFixture) -> None:
+    DatasetCatalog.register("names", lambda: [{"file_name": f"{i}.jpg", "class_id": i % 2} for i in range(3)])
+    MetadataCatalog.get("names").thing_classes = ["a", "b"]
+    inputs = [{"file_name": "0.jpg", "class_id": torch.tensor(0)}, {"file_name": "2.jpg", "class_id": np.int64(0)}]
+    assert run(ClassificationEvaluator("names"), inputs, [[0.9, 0.1], [0.1, 0.9]])["top1"] == 50
+    assert "1 of 3 images of names were not given to the model (such as '1.jpg'); the figures are" in caplog.text
+
+
 @pytest.mark.parametrize("label", [8, -1, None, "2", True])
 def test_check_says_what_is_wrong_beforehand(images: Any, label: Any) -> None:
     records, _ = images
@@ -96,7 +104,7 @@ def test_bad_values(images: Any) -> None:
     DatasetCatalog.register("nameless", list)
     with pytest.raises(DatasetError, match="has no 'thing_classes'"):
         ClassificationEvaluator("nameless").check()
-    for topk in ((), (0,), (1, 2.5), (1, "a"), (True,)):
+    for topk in (5, None, (), (0,), (1, 2.5), (1, "a"), (True,)):
         with pytest.raises(EvaluationError, match="topk has to be one or more positive integers"):
             ClassificationEvaluator("folders", topk=topk)  # type: ignore[arg-type]
     evaluator = ClassificationEvaluator("folders")
@@ -105,7 +113,12 @@ def test_bad_values(images: Any) -> None:
     scores[0, 2] = np.inf
     with pytest.raises(EvaluationError, match="1 of 8 scores are not finite"):
         run(evaluator, records, scores)
-    with pytest.raises(DatasetError, match="has the class_id 9, but"):
-        run(evaluator, [{"image_id": 1, "class_id": 9}], scores[1:2])
+    for label in (9, None, 0.7):
+        with pytest.raises(
+            DatasetError, match=f"dataset 'folders': image 1 has the class_id {label}; it is one of the 8"
+        ):
+            run(evaluator, [{"image_id": 1, "class_id": label}], scores[1:2])
+    with pytest.raises(EvaluationError, match="image 1: 'classes' is NoneType, and no tensor can be made of it"):
+        evaluator.process([{"image_id": 1, "class_id": 2}], [{"classes": None}])
     with pytest.raises(EvaluationError, match="needs 'image_id' and 'class_id' in each input and 'classes'"):
         run(evaluator, [{"image_id": 1}], scores[1:2])

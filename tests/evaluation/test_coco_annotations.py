@@ -35,10 +35,12 @@ def test_what_cannot_be_evaluated_is_counted() -> None:
         {"bbox": None},
         {"bbox": [1, 2, 3, math.inf]},
         {"bbox": [1, 2, "3", 4]},
+        {"image_id": [8]},
+        {"category_id": {}},
         {},
     )
     assert len(kept) == 1 and kept[0]["id"] == 1
-    assert sorted(dropped.values()) == [1, 1, 4]
+    assert sorted(dropped.values()) == [2, 2, 4]
     assert dropped["a box that is not 4 finite numbers"] == 4
 
 
@@ -53,6 +55,11 @@ def test_what_cannot_be_evaluated_is_counted() -> None:
         ({"size": [20, 30], "counts": [600]}, {"size": [20, 30], "counts": [600]}),
         ({"size": [30, 20], "counts": [600]}, None),
         ({"size": [20, 30]}, None),
+        ({"size": [20, 30], "counts": [100, 400]}, None),  # with these the comparison of masks would never end
+        ({"size": [20, 30], "counts": [700, -100]}, None),
+        ({"size": [20, 30], "counts": "0"}, None),
+        ({"size": [20, 30], "counts": "hb0"}, {"size": [20, 30], "counts": "hb0"}),
+        ({"size": [20, 30], "counts": "é"}, None),
         ("poly", None),
     ],
 )
@@ -108,6 +115,41 @@ def test_bad_records() -> None:
     bad = {"image_id": 1, "annotations": [{"bbox": [0, 0, 1, 1], "bbox_mode": 0, "category_id": 2}]}
     with pytest.raises(DatasetError, match="has category_id 2, but the dataset has 2 classes"):
         records_to_coco([bad], [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"category_id": None},
+            r"records\[0\] \(a.jpg\) has category_id None, but the dataset has 1 classes \(0 to 0;",
+        ),
+        ({"category_id": -1}, "has category_id -1"),
+        ({"bbox": None}, r"records\[0\] \(a.jpg\) has an annotation with the bbox None and the bbox_mode 0"),
+        ({"bbox": [1, 2, 3]}, r"the bbox \[1, 2, 3\]"),
+        ({"bbox": [1, 2, "x", 4]}, "4 numbers, XYXY_ABS or XYWH_ABS"),
+        ({"bbox_mode": 17}, "the bbox_mode 17"),
+        ({"bbox_mode": BoxMode.XYXY_REL}, "evaluation needs a box of 4 numbers"),
+    ],
+)
+def test_bad_annotations_of_records(change: dict[str, Any], message: str) -> None:
+    annotation = {"bbox": [1, 2, 3, 4], "bbox_mode": 0, "category_id": 0, **change}
+    record = {"file_name": "a.jpg", "image_id": 1, "annotations": [annotation]}
+    with pytest.raises(DatasetError, match=message):
+        records_to_coco([record], [1])
+    del annotation[next(iter(change))]
+    if "bbox_mode" not in change:
+        with pytest.raises(DatasetError):
+            records_to_coco([record], [1])
+
+
+def test_keypoints_of_records_as_an_array() -> None:
+    annotation = {"bbox": [1, 2, 3, 4], "category_id": 0, "keypoints": np.array([3.5, 4.5, 2.0]), "num_keypoints": None}
+    content = records_to_coco([{"image_id": torch.tensor(8), "annotations": [annotation]}], [3])
+    assert content["images"][0]["id"] == content["annotations"][0]["image_id"] == 8
+    assert content["annotations"][0]["keypoints"] == [3, 4, 2]
+    kept, _ = clean(content["annotations"][0])
+    assert kept[0]["keypoints"] == [3, 4, 2] and kept[0]["num_keypoints"] == 1
 
 
 def test_plain_id() -> None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from drivetrain.data.catalog import DatasetCatalog, MetadataCatalog
@@ -47,6 +48,8 @@ def test_ids_that_the_evaluation_cannot_hold_are_numbered_in_order(write: Any) -
     truth = load_ground_truth(write(content({"image_id": "b"}, images=["b", 2**60, "a"])))
     assert truth.image_ids == {2**60: 1, "a": 2, "b": 3}
     assert truth.api.dataset["annotations"][0]["image_id"] == 3
+    MetadataCatalog.remove("data")
+    assert list(load_ground_truth(write(content(images=["10", 10, "9", 9]))).image_ids) == [9, 10, "10", "9"]
 
 
 def test_several_categories_may_share_a_class(write: Any) -> None:
@@ -104,6 +107,33 @@ def test_classes_that_do_not_fit(write: Any) -> None:
     name = write(content({}), thing_classes=["a", "b"], thing_dataset_id_to_contiguous_id={5: 0, 2: 2})
     with pytest.raises(DatasetError, match=r"class indices \[0, 2\]: they have to be 0 to 1"):
         load_ground_truth(name)
+
+
+def test_names_in_another_order_than_the_files(write: Any) -> None:
+    truth = load_ground_truth(write(content({}), thing_classes=["b", "a"]))
+    assert (truth.class_names, truth.class_ids) == (["b", "a"], [5, 2])
+    MetadataCatalog.remove("data")
+    truth = load_ground_truth(write(content({}), thing_classes=["y", "x"]))  # other names: by the order of the ids
+    assert (truth.class_names, truth.class_ids) == (["y", "x"], [2, 5])
+
+
+@pytest.mark.parametrize(
+    ("size", "known"),
+    [
+        ((np.int64(20), np.int32(30)), True),
+        ((20.0, 30.0), True),
+        ((20.5, 30), False),
+        ((0, 30), False),
+        ((-20, 30), False),
+    ],
+)
+def test_sizes_of_images(catalog: None, size: Any, known: bool) -> None:
+    annotation = {"bbox": [0, 0, 4, 4], "category_id": 0, "segmentation": [[0, 0, 4, 0, 4, 4]]}
+    record = {"image_id": 3, "height": size[0], "width": size[1], "annotations": [annotation]}
+    DatasetCatalog.register("sizes", lambda: [record])
+    truth = load_ground_truth("sizes")
+    assert truth.image_size(3) == ((20, 30) if known else (0, 0))
+    assert ("segm" in truth.kinds) == known
 
 
 def test_a_missing_file_and_an_unknown_name(catalog: None, tmp_path: Path) -> None:

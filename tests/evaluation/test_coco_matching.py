@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from faster_coco_eval import COCOeval_faster
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from drivetrain.data.catalog import MetadataCatalog
-from drivetrain.evaluation import load_ground_truth
+from drivetrain.data.catalog import DatasetCatalog, MetadataCatalog
+from drivetrain.evaluation import COCOEvaluator, load_ground_truth
 from drivetrain.evaluation.coco_matching import Detections, evaluate_task
 from drivetrain.evaluation.coco_results import encode_instances, result_entries
+from drivetrain.structures import Boxes, Instances
 
 CATEGORY = np.array([3, 7, 12])  # by contiguous class index
 
@@ -103,6 +105,55 @@ def test_nothing_to_evaluate(sample: Any) -> None:
     for task in ("bbox", "segm", "keypoints"):
         assert evaluate_task(truth, nothing, task) is None
         assert (evaluate_task(truth, boxes, task) is None) == (task != "bbox")
+
+
+def test_masks_on_images_whose_size_is_not_told(catalog: None) -> None:
+    annotation = {"bbox": [5, 5, 25, 25], "category_id": 0, "segmentation": [[5, 5, 25, 5, 25, 25, 5, 25]]}
+    records = [{"image_id": 1, "height": 50, "width": 50, "annotations": [annotation]}, {"image_id": 2}]
+    DatasetCatalog.register("sizes", lambda: records)
+    MetadataCatalog.get("sizes").thing_classes = ["a"]
+    bits = torch.zeros(1, 50, 50, dtype=torch.bool)
+    bits[:, 5:25, 5:25] = True
+    box, label = Boxes([[5.0, 5, 25, 25]]), torch.tensor([0])
+    evaluator = COCOEvaluator("sizes")
+    for scores, precision in (((0.9, 0.8), 100), ((0.8, 0.9), 50)):  # a false positive after the right one, or before
+        found = [
+            {
+                "instances": Instances(
+                    (50, 50), pred_boxes=box, pred_classes=label, pred_masks=bits, scores=torch.tensor([s])
+                )
+            }
+            for s in scores
+        ]
+        evaluator.reset()
+        evaluator.process([{"image_id": 1}, {"image_id": 2}], found)
+        assert evaluator.evaluate()["segm"]["AP"] == pytest.approx(precision)
+
+
+def test_the_size_of_a_mask_is_its_own_and_not_its_boxs(catalog: None) -> None:
+    annotation = {
+        "bbox": [5, 5, 20, 20],
+        "bbox_mode": 1,
+        "category_id": 0,
+        "segmentation": [[5, 5, 25, 5, 25, 25, 5, 25]],
+    }
+    large = {"bbox": [80, 80, 100, 100], "bbox_mode": 1, "category_id": 0}
+    large["segmentation"] = [[80, 80, 180, 80, 180, 180, 80, 180]]
+    DatasetCatalog.register(
+        "one", lambda: [{"image_id": 1, "height": 200, "width": 200, "annotations": [annotation, large]}]
+    )
+    MetadataCatalog.get("one").thing_classes = ["a"]
+    bits = torch.zeros(3, 200, 200, dtype=torch.bool)
+    bits[0, 5:25, 5:25] = bits[1, 80:180, 80:180] = bits[2, 185:195, 5:15] = True
+    boxes = Boxes([[5.0, 5, 25, 25], [80, 80, 180, 180], [5, 30, 105, 195]])  # the last is 100 wide, its mask 10
+    found = Instances((200, 200), pred_boxes=boxes, pred_masks=bits, pred_classes=torch.zeros(3, dtype=torch.int64))
+    found.scores = torch.tensor([0.8, 0.8, 0.9])
+    evaluator = COCOEvaluator("one")
+    evaluator.reset()
+    evaluator.process([{"image_id": 1}], [{"instances": found}])
+    results = evaluator.evaluate()
+    assert results["segm"]["APs"] == pytest.approx(50) and results["segm"]["APl"] == pytest.approx(100)
+    assert results["bbox"]["APs"] == pytest.approx(100) and results["bbox"]["APl"] == pytest.approx(50)
 
 
 def test_the_garbage_collector_is_as_before(sample: Any) -> None:

@@ -74,6 +74,30 @@ def test_missing_fields() -> None:
         instances_to_coco_json(Instances((4, 4), scores=torch.ones(1)), 1)
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("pred_boxes", torch.rand(4, 5), r"pred_boxes has the shape \(4, 5\), but \(4, 4\) is needed"),
+        ("scores", torch.rand(4, 1), r"scores has the shape \(4, 1\), but \(4,\) is needed"),
+        ("pred_classes", torch.zeros(4, 2), r"pred_classes has the shape \(4, 2\), but \(4,\) is needed"),
+        ("pred_keypoints", torch.rand(4, 3, 2), r"pred_keypoints has the shape \(4, 3, 2\), but \(4, 3, 3\) is needed"),
+        ("pred_keypoints", torch.rand(4, 6), r"pred_keypoints has the shape \(4, 6\), but \(4, 6, 3\) is needed"),
+    ],
+)
+def test_fields_of_another_shape(field: str, value: torch.Tensor, message: str) -> None:
+    fields = {"pred_boxes": torch.rand(4, 4), "scores": torch.rand(4), "pred_classes": torch.zeros(4)}
+    with pytest.raises(EvaluationError, match=f"image 'a.jpg': {message}"):
+        encode_instances(Instances((9, 9), **{**fields, field: value}), "a.jpg")
+
+
+def test_what_is_no_instances() -> None:
+    for wrong in ([1], {"boxes": torch.rand(1, 4)}, None, torch.rand(1, 6)):
+        with pytest.raises(
+            EvaluationError, match=f"image 3: 'instances' of .* is {type(wrong).__name__}: an Instances"
+        ):
+            encode_instances(wrong, 3)  # type: ignore[arg-type]
+
+
 def test_columns_are_compact_and_give_the_entries() -> None:
     bits = torch.rand(2, 6, 7, generator=torch.Generator().manual_seed(1)) > 0.5
     instances = predictions(pred_masks=bits, pred_keypoints=torch.rand(2, 3, 3))

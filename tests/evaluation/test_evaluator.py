@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from drivetrain.errors import EvaluationError
-from drivetrain.evaluation import DatasetEvaluator, DatasetEvaluators
+from drivetrain.data.catalog import DatasetCatalog
+from drivetrain.errors import DatasetError, EvaluationError
+from drivetrain.evaluation import DatasetEvaluator, DatasetEvaluators, PascalVOCDetectionEvaluator
 
 
 class Tally(DatasetEvaluator):
@@ -39,6 +40,13 @@ def test_several_are_called_in_order_and_merged() -> None:
     assert calls == ["b reset", "a reset", "b in out", "a in out"]
     assert both.evaluate() == OrderedDict([("b", {"n": 1.0}), ("a", {"n": 1.0})])
     assert list(both.evaluate()) == ["b", "a"]
+
+
+def test_each_one_that_can_is_checked(catalog: None) -> None:
+    DatasetCatalog.register("bare", lambda: [{"file_name": "a.jpg"}])
+    able = PascalVOCDetectionEvaluator("bare")
+    with pytest.raises(DatasetError, match=r"records\[0\] \(a.jpg\) has no 'image_id'"):
+        DatasetEvaluators([DatasetEvaluator(), DatasetEvaluators([able])]).check()
 
 
 def test_evaluators_without_a_result_and_nested_ones() -> None:

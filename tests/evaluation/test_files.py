@@ -15,6 +15,10 @@ def test_a_file_is_replaced_only_when_complete(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "r.txt"
     write_whole(["a", "b\n"], path)
     assert path.read_text() == "ab\n"
+    with open(path, encoding="utf-8") as reader:
+        write_whole(["A", "B\n"], path)
+        assert reader.read() == "ab\n"  # who reads the old one still does
+    write_whole(["ab\n"], path)
 
     def broken() -> Iterator[str]:
         yield "c"

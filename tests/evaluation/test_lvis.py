@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -77,6 +78,100 @@ def test_only_the_best_of_an_image_count(lvis: str) -> None:
     two = run(LVISEvaluator(lvis, max_dets_per_image=2), many, instances())
     assert all_of_them["APr"] == pytest.approx(100) and two["APr"] == 0
     assert two["APc"] == all_of_them["APc"] > 0
+
+
+FREQUENCY = {5: "r", 2: "c", 9: "f", 4: "f"}  # of each category; the last has no object
+Found = dict[int, list[tuple[list[float], int, float]]]
+
+
+def random_lvis(rng: np.random.Generator) -> tuple[dict[str, Any], Found]:
+    """An annotation file, and for each image the box (XYWH), category and score of what was found."""
+    categories, images, annotations, found = list(FREQUENCY), [], [], {}
+    for image_id in rng.permutation(12).tolist():
+        found[image_id] = []
+        here = rng.choice(categories[:3], rng.integers(0, 5)).tolist()
+        for category in here:
+            box = [*rng.integers(0, 60, 2).tolist(), *rng.integers(10, 40, 2).tolist()]
+            ids = {"id": len(annotations) + 1, "image_id": image_id, "category_id": category}
+            annotations.append({**ids, "bbox": box, "area": box[2] * box[3]})
+            for _ in range(int(rng.integers(0, 3))):
+                near = [float(side) for side in (np.array(box) + rng.integers(-4, 5, 4)).clip(min=[-9, -9, 5, 5])]
+                label = category if rng.random() < 0.8 else int(rng.choice(categories))
+                found[image_id].append((near, label, round(float(rng.random()), 1)))
+        absent = [c for c in categories if c not in here and rng.random() < 0.3]
+        partly = [c for c in categories if rng.random() < 0.25]
+        marks = {"neg_category_ids": absent, "not_exhaustive_category_ids": partly}
+        images.append({"id": image_id, "height": 100, "width": 100, **marks})
+    categories_ = [{"id": c, "name": f"c{c}", "frequency": f} for c, f in FREQUENCY.items()]
+    return {"images": images, "annotations": annotations, "categories": categories_}, found
+
+
+def overlap(a: list[float], b: list[float]) -> float:
+    wide, high = (min(a[i] + a[i + 2], b[i] + b[i + 2]) - max(a[i], b[i]) for i in (0, 1))
+    shared = max(wide, 0) * max(high, 0)
+    return shared / (a[2] * a[3] + b[2] * b[3] - shared)
+
+
+def judged(image: Any, objects: list[Any], found: Any, category: int, threshold: float) -> list[tuple[float, bool]]:
+    """Score, and whether it is right, of the detections of a category on an image that count."""
+    if not objects and category not in image["neg_category_ids"]:
+        return []
+    taken: set[int] = set()
+    result = []
+    for box, _, score in sorted((f for f in found if f[1] == category), key=lambda f: -f[2]):
+        free = [(overlap(box, a["bbox"]), place) for place, a in enumerate(objects) if place not in taken]
+        best, place = max(free, default=(0.0, -1))  # of equal ones the last
+        if best >= threshold:
+            taken.add(place)
+            result.append((score, True))
+        elif category not in image["not_exhaustive_category_ids"]:
+            result.append((score, False))
+    return result
+
+
+def by_the_rules(content: dict[str, Any], found: Found, most: int) -> dict[int, float]:
+    """The average precision of each category in percent, NaN without objects."""
+    images = sorted(content["images"], key=lambda image: image["id"])
+    kept = {i: sorted(f, key=lambda d: -d[2])[:most] for i, f in found.items()}
+    result = {}
+    for category in FREQUENCY:
+        of_class = [a for a in content["annotations"] if a["category_id"] == category]
+        precisions = []
+        for threshold in np.linspace(0.5, 0.95, 10) if of_class else ():
+            flags = [
+                flag
+                for image in images
+                for flag in judged(
+                    image, [a for a in of_class if a["image_id"] == image["id"]], kept[image["id"]], category, threshold
+                )
+            ]
+            flags.sort(key=lambda flag: -flag[0])
+            right = np.cumsum([flag for _, flag in flags])
+            recall, precision = right / len(of_class), right / np.arange(1, len(right) + 1)
+            points = [precision[recall >= at].max(initial=0) for at in np.linspace(0, 1, 101)]
+            precisions.append(np.mean(points) * 100)
+        result[category] = float(np.mean(precisions)) if precisions else math.nan
+    return result
+
+
+@pytest.mark.parametrize("most", [300, 3])
+@pytest.mark.parametrize("seed", range(4))
+def test_equals_the_rules_written_out(tmp_path: Path, catalog: None, seed: int, most: int) -> None:
+    content, found = random_lvis(np.random.default_rng(seed))
+    (tmp_path / "lvis.json").write_text(json.dumps(content))
+    MetadataCatalog.get("random").set(json_file=str(tmp_path / "lvis.json"))
+    evaluator = LVISEvaluator("random", "bbox", max_dets_per_image=most)
+    evaluator.reset()
+    label = {category: place for place, category in enumerate(sorted(FREQUENCY))}
+    for image_id, rows in found.items():
+        boxes = [([x, y, x + w, y + h], label[c], s) for (x, y, w, h), c, s in rows]
+        evaluator.process([{"image_id": image_id}], [instances(*boxes)])
+    got, expected = evaluator.evaluate()["bbox"], by_the_rules(content, found, most)
+    assert [got[f"AP-c{c}"] for c in FREQUENCY] == pytest.approx(list(expected.values()), abs=1e-5, nan_ok=True)
+    for name, kinds in (("AP", "rcf"), ("APr", "r"), ("APc", "c"), ("APf", "f")):
+        values = [expected[c] for c, f in FREQUENCY.items() if f in kinds]
+        assert got[name] == pytest.approx(np.nanmean(values), abs=1e-5)
+    assert 10 < got["AP"] < 90
 
 
 def test_other_files_and_tasks(lvis: str, sample: Any) -> None:

@@ -160,7 +160,10 @@ def test_a_perfect_answer_and_an_empty_one(panoptic: Any) -> None:
     figures = run(COCOPanopticEvaluator(name), records, perfect)
     assert all(value == pytest.approx(100) for value in figures.values())
     empty = [{"panoptic_seg": (torch.full(ids.shape, -1), [])} for ids, _ in truths]
-    assert all(value == 0 for value in run(COCOPanopticEvaluator(name), records, empty).values())
+    evaluator = COCOPanopticEvaluator(name)
+    assert all(value == 0 for value in run(evaluator, records, empty).values())
+    plain = sum(not segment.is_crowd for _, segments in truths for segment in segments.values())
+    assert evaluator.tables["panoptic_seg"].rows()[-1]["segments"] == plain
     nothing = COCOPanopticEvaluator(name)
     nothing.reset()
     assert all(math.isnan(value) for value in nothing.evaluate()["panoptic_seg"].values())

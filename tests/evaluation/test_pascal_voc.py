@@ -178,12 +178,25 @@ def test_a_difficult_object_is_neither_found_nor_missed(catalog: None) -> None:
     assert nothing == {"AP": 0, "AP50": 0, "AP75": 0}
 
 
+def test_an_overlap_at_the_threshold_is_enough(catalog: None) -> None:
+    objects = [{"bbox": [0, 0, 10, 10], "category_id": 0}]
+    DatasetCatalog.register("half", lambda: [{"image_id": 1, "annotations": objects}])
+    MetadataCatalog.get("half").set(thing_classes=["cat"], year=2012)
+    for height, right in ((5.0, 1), (7.5, 6), (4.99, 0)):  # of the overlaps 0.50, 0.55, ... 0.75 ... 0.95
+        box = Boxes([[0.0, 0, 10, height]])
+        found = Instances((50, 50), pred_boxes=box, scores=torch.tensor([0.9]), pred_classes=torch.tensor([0]))
+        figures = run("half", [{"image_id": 1}], [{"instances": found}]).evaluate()["bbox"]
+        assert figures["AP"] == pytest.approx(10 * right)
+
+
 @pytest.mark.parametrize(
     ("record", "message"),
     [
         ({"annotations": []}, "has no 'image_id'"),
         ({"image_id": 7, "annotations": []}, "image id 7, which another record has too"),
         ({"image_id": 8, "annotations": [{"bbox": [1, 2, 3, 4], "category_id": 4}]}, "category_id 4, but .* 4 classes"),
+        ({"image_id": 8, "annotations": [{"category_id": 0}]}, r"records\[1\] .* with the bbox None"),
+        ({"image_id": 8, "annotations": [{"bbox": [1, 2, 3], "category_id": 0}]}, r"the bbox \[1, 2, 3\]"),
     ],
 )
 def test_check_says_what_is_wrong_beforehand(catalog: None, record: Any, message: str) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+import itertools
 import json
 import logging
 from collections import OrderedDict
@@ -25,7 +27,7 @@ from drivetrain.evaluation import (
     ResultTable,
     SemSegEvaluator,
 )
-from drivetrain.evaluation.per_image import PerImageEvaluator, check_classes, check_images
+from drivetrain.evaluation.per_image import PerImageEvaluator, check_classes, check_images, known_by, spread
 
 IMAGES = 23
 SIZE = (24, 30)
@@ -75,8 +77,32 @@ def test_inputs_and_outputs_that_do_not_fit(adder: Sum) -> None:
         adder.process([{"image": 1}], [{"numbers": []}])
     with pytest.raises(EvaluationError, match="but the input has image_id and the output scores"):
         adder.process([{"image_id": 1}], [{"scores": []}])
+    for wrong, name in (
+        (None, "NoneType"),
+        (torch.zeros(1, 5), "Tensor"),
+        ({"numbers": []}, "dict"),
+        ("a", "str"),
+        ([[1, 2]], "a list of list"),
+        (({"numbers": []}, "x"), "a tuple of str"),
+    ):
+        with pytest.raises(
+            EvaluationError, match=f"the model returned {name} for a batch of 1: .* here with 'numbers'"
+        ):
+            adder.process([{"image_id": 1}], wrong)  # type: ignore[arg-type]
     with pytest.raises(DatasetError, match="an image id is an integer or a string"):
         adder.process([{"image_id": 1.5}], [{"numbers": []}])
+
+
+def test_items_spread_over_a_list() -> None:
+    assert spread(range(3), 16) == [0, 1, 2] and spread([], 16) == []
+    chosen = spread(range(1000), 16)
+    assert len(chosen) == 16 and (chosen[0], chosen[-1]) == (0, 999)
+    assert {round(b - a, -1) for a, b in itertools.pairwise(chosen)} == {70}
+
+
+def test_what_an_image_is_known_by() -> None:
+    assert known_by({"image_id": torch.tensor(3), "file_name": "a"}) == known_by({"image_id": np.int64(3)}) == 3
+    assert known_by({"file_name": "a"}) == "a" and known_by({}, 7) == 7
 
 
 def test_the_output_folder(tmp_path: Path, catalog: None) -> None:
@@ -184,3 +210,24 @@ def test_two_ranks_equal_one(sample: Any, tmp_path: Path, monkeypatch: pytest.Mo
     other = json.loads((tmp_path / "rank1.json").read_text())
     assert all(of_one == [{}, {}] for of_one in other.values()) and len(other) == 6
     assert sorted(map(json.dumps, json.loads(file.read_text()))) == entries
+
+
+def test_memory_does_not_grow(sample: Any) -> None:
+    from faster_coco_eval import COCOeval_faster
+
+    data = sample(14, images=6)
+    evaluator = COCOEvaluator(data.name)
+
+    def once() -> None:
+        evaluator.reset()
+        evaluator.process(data.inputs, data.outputs)
+        evaluator.evaluate()
+
+    once()
+    gc.collect()
+    before = len(gc.get_objects())
+    for _ in range(5):
+        once()
+    gc.collect()
+    assert not [o for o in gc.get_objects() if type(o) is COCOeval_faster]
+    assert len(gc.get_objects()) - before < 200

@@ -8,7 +8,7 @@ import torch
 from pycocotools import mask as mask_api
 
 from drivetrain.errors import EvaluationError
-from drivetrain.evaluation.run_lengths import masks_to_run_lengths
+from drivetrain.evaluation.run_lengths import masks_to_run_lengths, runs_of
 from drivetrain.structures import BitMasks, PolygonMasks, RoiMasks
 
 SIZE = (13, 17)
@@ -41,6 +41,21 @@ def test_every_form_of_bitmap_is_that_of_pycocotools(form: Any) -> None:
     got = masks_to_run_lengths(form(bits), SIZE)
     assert [code["counts"] for code in got] == [code["counts"] for code in expected(bits)]
     assert [code["size"] for code in got] == [list(SIZE)] * len(bits)
+
+
+def test_runs_are_those_of_pycocotools() -> None:
+    rng = np.random.default_rng(0)
+    for size in ((1, 1), (7, 5), (300, 400)):
+        for share in (0.0, 0.02, 0.5, 1.0):
+            bits = rng.random(size) < share
+            bits[size[0] // 3 :, size[1] // 2 :] |= (
+                share == 0.02
+            )  # long runs beside short ones: differences of any sign
+            flat = bits.flatten(order="F")
+            runs = np.diff([0, *(np.flatnonzero(np.diff(flat)) + 1), flat.size]).tolist()
+            counts = mask_api.encode(np.asfortranarray(bits.astype(np.uint8)))["counts"]
+            for form in (counts, counts.decode(), [0, *runs] if flat[0] else runs):
+                assert runs_of(form).tolist() == ([0, *runs] if flat[0] else runs)
 
 
 def test_uncompressed_runs() -> None:
@@ -77,8 +92,14 @@ def test_no_masks() -> None:
         (torch.zeros(2, 0, 4), r"not \(2, 0, 4\)"),
         (7, "not int"),
         ([{"counts": "a"}], "is a dict with 'size'"),
-        ([{"size": [2, 2], "counts": [1, 2]}], r"of the size \[2, 2\] add up to 3 pixels"),
-        ([{"size": [2, 2], "counts": [-1, 5]}], "add up to 4 pixels"),
+        ([{"size": [2, 2], "counts": [1, 2]}], r"of the size \[2, 2\] add up to 3 pixels, not to 4"),
+        ([{"size": [2, 2], "counts": b"12"}], r"of the size \[2, 2\] add up to 3 pixels, not to 4"),  # 1 and 2 too
+        ([{"size": [2, 2], "counts": [-1, 5]}], r"the counts .* of the size \[2, 2\] are damaged: \[-1, 5\]"),
+        ([{"size": [2, 2], "counts": "é"}], "are damaged: 'é'"),
+        ([{"size": [2, 2], "counts": "o"}], "are damaged: 'o'"),  # a number that goes on, and nothing follows
+        ([{"size": [2, 2], "counts": ""}], "are damaged: ''"),
+        ([{"size": [2, 2], "counts": [1.5, 2.5]}], "are damaged"),
+        ([{"size": [2, 2], "counts": None}], "are damaged: None"),
     ],
 )
 def test_bad_masks(masks: Any, message: str) -> None:

@@ -112,6 +112,64 @@ def test_the_ignored_label_may_be_a_class(maps: Any) -> None:
     assert math.isnan(figures["IoU-sky"]) and figures["ACC-road"] == 100 and figures["IoU-tree"] == 0
 
 
+@pytest.fixture
+def segments(tmp_path: Path, catalog: None) -> tuple[list[dict[str, Any]], list[Any]]:
+    """Records of a registered panoptic dataset, and the class of each pixel, 255 for those without a segment."""
+    rng, records, truths = np.random.default_rng(8), [], []
+    for number in range(5):
+        keys = rng.integers(1, 1 << 24, 6)
+        label_of = dict(zip(keys.tolist(), rng.integers(0, 5, 6).tolist(), strict=True))
+        ids = rng.choice([0, *keys], (9, 11))
+        picture = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=2).astype(np.uint8)
+        Image.fromarray(picture).save(tmp_path / f"{number}.png")
+        info = [{"id": k, "category_id": c, "isthing": c < 2, "iscrowd": int(c == 1)} for k, c in label_of.items()]
+        path = str(tmp_path / f"{number}.png")
+        records.append({"file_name": f"{number}.jpg", "image_id": number, "pan_seg_file_name": path})
+        records[-1]["segments_info"] = info
+        truths.append(np.vectorize(lambda key, known=label_of: known.get(key, IGNORED))(ids))
+    DatasetCatalog.register("panoptic", lambda: records)
+    MetadataCatalog.get("panoptic").set(stuff_classes=NAMES, thing_classes=NAMES)
+    return records, truths
+
+
+def test_panoptic_maps_tell_the_class_of_each_pixel(segments: Any) -> None:
+    records, truths = segments
+    SemSegEvaluator("panoptic").check()
+    outputs = [np.random.default_rng(1).integers(0, 5, truth.shape) for truth in truths]
+    given = [{"image_id": n, "sem_seg": torch.from_numpy(truth)} for n, truth in enumerate(truths)]
+    expected = run(SemSegEvaluator("elsewhere", num_classes=5), given, outputs)
+    assert 5 < expected["mIoU"] < 30
+    for inputs in (records, [{"image_id": torch.tensor(record["image_id"])} for record in records]):
+        assert list(run(SemSegEvaluator("panoptic"), inputs, outputs).values()) == list(expected.values())
+    perfect = [np.where(truth == IGNORED, 0, truth) for truth in truths]
+    assert all(value == 100 for value in run(SemSegEvaluator("panoptic"), records, perfect).values())
+
+
+def test_panoptic_maps_that_cannot_be_used(segments: Any) -> None:
+    records, _ = segments
+    maps = {"thing_dataset_id_to_contiguous_id": {7: 0, 8: 1}, "stuff_dataset_id_to_contiguous_id": {0: 1, 9: 2}}
+    MetadataCatalog.get("panoptic").set(**maps)
+    with pytest.raises(DatasetError, match=r"'panoptic' counts things and stuff apart \(class 1 is one of both\)"):
+        SemSegEvaluator("panoptic").check()
+    maps["stuff_dataset_id_to_contiguous_id"] = {0: 3, 9: 2}
+    MetadataCatalog.remove("panoptic")
+    MetadataCatalog.get("panoptic").set(stuff_classes=NAMES, **maps)
+    SemSegEvaluator("panoptic").check()
+    records[0]["segments_info"][0]["category_id"] = 5
+    with pytest.raises(DatasetError, match=r"0\.png has the label 5, but there are 5 classes"):
+        SemSegEvaluator("panoptic").check()
+    del records[1]["segments_info"]
+    with pytest.raises(DatasetError, match=r"record of '1\.jpg' has no 'sem_seg_file_name' \(nor a 'pan_seg"):
+        SemSegEvaluator("panoptic").check()
+
+
+def test_a_label_map_in_the_record(catalog: None) -> None:
+    DatasetCatalog.register("memory", lambda: [{"image_id": 3, "sem_seg": torch.tensor([[0, 1, 255]])}])
+    MetadataCatalog.get("memory").stuff_classes = ["a", "b"]
+    SemSegEvaluator("memory").check()
+    assert run(SemSegEvaluator("memory"), [{"image_id": 3}], [np.array([[0, 0, 1]])])["pACC"] == 50
+
+
 def test_figures_of_a_matrix() -> None:
     figures = segmentation_figures(np.array([[6, 2, 0], [1, 3, 0], [0, 0, 0]]), ["a", "b", "c"])
     assert figures["IoU-a"] == pytest.approx(600 / 9) and figures["ACC-a"] == 75
@@ -172,5 +230,7 @@ def test_bad_inputs(maps: Any) -> None:
         run(SemSegEvaluator(name), [{"image_id": "none"}], [np.zeros((5, 3, 3))])
     with pytest.raises(EvaluationError, match=r"SemSegEvaluator needs 'image_id' in each input and 'sem_seg' in each"):
         SemSegEvaluator(name).process([{"file_id": 1}], [{"instances": 1}])
+    with pytest.raises(EvaluationError, match="image 8: 'sem_seg' is NoneType, and no tensor can be made of it"):
+        SemSegEvaluator(name).process([{"image_id": 8, "sem_seg": torch.zeros(2, 2)}], [{"sem_seg": None}])
     with pytest.raises(DatasetError, match=r"'sem_seg' of 8 has the label -1"):
         run(SemSegEvaluator(name), [{"image_id": 8, "sem_seg": torch.full((2, 2), -1)}], [np.zeros((5, 2, 2))])

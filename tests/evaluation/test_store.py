@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -167,10 +168,20 @@ def test_a_disk_that_takes_nothing(tmp_path: Path) -> None:
         filled(images(), memory_limit=0, folder=tmp_path / "nowhere")
 
 
-def _rank(rank: int, folder: str) -> None:
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is full")
+def test_a_disk_that_fills_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: open("/dev/full", "r+b"))  # noqa: SIM115
+    store = filled([(1, {"box": np.ones((2, 4))})], memory_limit=0, folder="there")  # which is still in a buffer
+    with pytest.raises(OutputError, match="cannot be kept in there: No space left on device"):
+        store.columns()
+    store.close()  # so that the next evaluation can begin
+    assert len(store) == 0 and store.columns() == {}
+
+
+def _rank(rank: int, folder: str, few: int) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     content = images(3)
-    share = content[:3] if rank == 0 else content[3:]  # rank 1 has many more pieces than rank 0
+    share = content[:few] if rank == 0 else content[few:]  # rank 1 has many more pieces than rank 0
     own, into = filled(share, memory_limit=400), PredictionStore(0)
     gather_store(own, into, piece_size=300)
     if rank == 0:
@@ -187,8 +198,9 @@ def _rank(rank: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
-def test_gathering_from_two_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("few", [3, 0])
+def test_gathering_from_two_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
-    mp.start_processes(_rank, (str(tmp_path),), nprocs=2, start_method="fork")
-    few, many = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
-    assert many > few >= 1
+    mp.start_processes(_rank, (str(tmp_path), few), nprocs=2, start_method="fork")
+    pieces = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+    assert pieces[1] > pieces[0] and (pieces[0] > 0) == (few > 0)

@@ -64,3 +64,9 @@ def test_results_of_several_tasks_and_datasets() -> None:
     ]
     assert "  a/bbox  1.00\n  b/bbox  2.00" in results_table({"a": {"bbox": {"AP": 1}}, "b": {"bbox": {"AP": 2}}})
     assert results_table({}) == "  no results"
+    own = results_table({"own": {1: 2, "note": "good\x1b"}, "said": None})
+    assert own.splitlines() == [
+        "  task     1      note  value",
+        r"  own   2.00  good\x1b      -",
+        "  said     -         -   None",
+    ]

@@ -35,6 +35,12 @@ def test_csv_lines(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
+def test_csv_lines_of_figures_that_are_no_numbers(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        print_csv_format({"own": {1: 2, "note": "good", "none": None}})
+    assert [r.getMessage() for r in caplog.records][1:] == ["copypaste: 1,note,none", "copypaste: 2.0000,good,None"]
+
+
 def test_csv_lines_of_several_datasets(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         print_csv_format({"val_a": {"bbox": {"AP": 1}}, "val_b": {"bbox": {"AP": 2}}})
@@ -52,6 +58,7 @@ def test_expected_results_met() -> None:
     ("entry", "message"),
     [
         (["bbox", "AP", 41.0, 0.1], r"bbox/AP is 41.2346, expected 41.0 within 0.1"),
+        (["bbox", "AP", 41.5, 0.1], r"bbox/AP is 41.2346, expected 41.5 within 0.1"),
         (["segm", "AP", 41.0, 100], r"segm/AP is nan"),
         (["bbox", "APx", 41.0, 0.1], r"bbox/APx was not measured \(there are: bbox/AP, "),
         (["keypoints", "AP", 41.0, 0.1], r"keypoints/AP was not measured"),

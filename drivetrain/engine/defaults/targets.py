@@ -42,7 +42,7 @@ _EVALUATED = {
     "lvis": _OBJECTS,
     "pascal_voc": _OBJECTS,
     "sem_seg": ("sem_seg",),
-    "coco_panoptic_seg": ("panoptic",),
+    "coco_panoptic_seg": ("panoptic", "sem_seg"),
     "classification": ("classes",),
 }
 """A dataset's ``evaluator_type`` -> of what a model learns, what it evaluates."""
