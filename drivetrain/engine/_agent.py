@@ -17,7 +17,6 @@ import os
 import pickle
 import signal
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -35,6 +34,7 @@ from torch.distributed.elastic.rendezvous.api import RendezvousHandler, Rendezvo
 
 from drivetrain.engine._failure import failure
 from drivetrain.engine._worker import WorkerPlan, returned, run_worker
+from drivetrain.engine.hooks.shared_folder import shared_folder
 from drivetrain.engine.hooks.startup import before_startup
 from drivetrain.errors import LaunchError, TrainingError, UserInputError
 
@@ -68,13 +68,13 @@ def run_processes(
         address: where the machines meet; None with one machine.
     """
     loopback = address is None or _is_loopback(address[0])
-    with tempfile.TemporaryDirectory(prefix="drivetrain-", ignore_cleanup_errors=True) as folder:
+    with shared_folder() as folder:
         if address is None:
-            store: Any = _c10d.FileStore(str(Path(folder) / "machines"), 1)
+            store: Any = _c10d.FileStore(str(folder / "machines"), 1)
         else:
             store = tcp_store(*address, serves=machine_rank == 0, timeout=timeout)
-        meeting = _Meeting(store, machine_rank, machines, Path(folder))
-        plan = WorkerPlan(folder, address, loopback, torch.cuda.is_available(), processes, timeout)
+        meeting = _Meeting(store, machine_rank, machines, folder)
+        plan = WorkerPlan(str(folder), address, loopback, torch.cuda.is_available(), processes, timeout)
         spec = WorkerSpec(
             role="worker",
             local_world_size=processes,
@@ -83,12 +83,12 @@ def run_processes(
             rdzv_handler=meeting,
             max_restarts=max_restarts,
         )
-        agent = _Agent(spec, DefaultLogsSpecs(log_dir=folder), start_method="spawn")
+        agent = _Agent(spec, DefaultLogsSpecs(log_dir=str(folder)), start_method="spawn")
         agent.meeting = meeting
         meeting.agent = agent
         result = _run(agent, meeting)
         if result.is_failed():
-            raise failure(Path(folder), meeting.attempt, meeting.exit_codes())
+            raise failure(folder, meeting.attempt, meeting.exit_codes())
         value = meeting.returned()
         # written by rank 0, a process of this launch, into the launch's private folder
         return pickle.loads(value) if value else None  # noqa: S301
@@ -144,6 +144,10 @@ class _Agent(LocalElasticAgent):
             self.meeting.wait_for_end()
             death_sig = signal.SIGTERM
         super()._shutdown(death_sig, timeout)
+        # PyTorch has processes write their errors here as well, and leaves the files.
+        for file in getattr(getattr(self._pcontext, "_pc", None), "error_files", None) or ():
+            with contextlib.suppress(OSError):
+                os.unlink(file)
 
 
 class _Meeting(RendezvousHandler):

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from drivetrain.errors import LaunchError
 from drivetrain.runtime import comm
 
-__all__ = ["Cluster", "find_cluster", "join"]
+__all__ = ["Cluster", "find_cluster", "group_machines", "join"]
 
 _logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def find_cluster(
     """
     if {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"} <= environ.keys():
         return _torchrun(environ, num_gpus, num_machines)
-    if int(environ.get("SLURM_STEP_NUM_TASKS", "1") or 1) > 1 and "SLURM_PROCID" in environ:
+    if environ.get("SLURM_STEP_NUM_TASKS", "") not in ("", "0", "1") and "SLURM_PROCID" in environ:
         return _slurm(environ, num_gpus, num_machines, dist_url)
     return None
 
@@ -91,13 +91,31 @@ def join(cluster: Cluster, main_func: Callable[..., Any], args: tuple[Any, ...],
 
         store = tcp_store(*cluster.address, serves=cluster.rank == 0, timeout=timeout)
         dist.init_process_group(backend, store=store, rank=cluster.rank, world_size=cluster.world_size, timeout=timeout)
-    comm.create_local_process_group(cluster.local_size)
-    comm.synchronize()
+    group_machines(cluster.local_size)
     from torch.distributed.elastic.multiprocessing.errors import record
 
     result = record(main_func)(*args)  # lets torchrun show this process' traceback, not its exit code alone
     dist.destroy_process_group()
     return result
+
+
+def group_machines(processes: int) -> None:
+    """Make the groups of processes of each machine, and wait for all.
+
+    Args:
+        processes: how many were started on this machine.
+
+    Raises:
+        LaunchError: it is another number elsewhere.
+    """
+    numbers = sorted(set(comm.all_gather(processes)))
+    if len(numbers) > 1:
+        raise LaunchError(
+            f"different numbers of processes were started on the machines ({', '.join(map(str, numbers))}): start the "
+            "same number on each"
+        )
+    comm.create_local_process_group(processes)
+    comm.synchronize()
 
 
 def _torchrun(environ: Mapping[str, str], num_gpus: int, num_machines: int) -> Cluster:
@@ -125,7 +143,9 @@ def _slurm(environ: Mapping[str, str], num_gpus: int, num_machines: int, dist_ur
         local = int(environ.get("SLURM_LOCALID", "0"))
         nodes = int(environ.get("SLURM_STEP_NUM_NODES", environ.get("SLURM_NNODES", "1")))
     except ValueError:
-        raise LaunchError("SLURM_PROCID, SLURM_LOCALID or SLURM_STEP_NUM_TASKS is no number") from None
+        raise LaunchError(
+            "SLURM_PROCID, SLURM_LOCALID, SLURM_STEP_NUM_TASKS or SLURM_STEP_NUM_NODES in the environment is no number"
+        ) from None
     asked = num_gpus * num_machines
     if asked not in (0, 1, world):
         if num_machines == world:
@@ -151,7 +171,10 @@ def _slurm_address(environ: Mapping[str, str], nodes: int, dist_url: str | None)
             return url.hostname, url.port
     job = int(re.sub(r"\D", "", environ.get("SLURM_JOB_ID", "0")) or 0)
     step = int(re.sub(r"\D", "", environ.get("SLURM_STEP_ID", "0")) or 0)
-    port = int(environ.get("MASTER_PORT", 20000 + (job * 31 + step) % 10000))
+    try:
+        port = int(environ.get("MASTER_PORT", 20000 + (job * 31 + step) % 10000))
+    except ValueError:
+        raise LaunchError(f"MASTER_PORT is {environ['MASTER_PORT']!r}, which is no number: unset it") from None
     if nodes == 1:
         return "127.0.0.1", port
     hosts = environ.get("SLURM_STEP_NODELIST") or environ.get("SLURM_JOB_NODELIST", "")
@@ -163,5 +186,5 @@ def _slurm_address(environ: Mapping[str, str], nodes: int, dist_url: str | None)
 
 def first_host(nodes: str) -> str:
     """The first machine in Slurm's notation: ``"gpu[03-05,9],cpu1"`` gives ``"gpu03"``."""
-    found = re.match(r"([^,\[]+)(?:\[([^,\-\]]+)[^\]]*\]([^,]*))?", nodes.strip())
-    return found[1] + (found[2] or "") + (found[3] or "") if found else ""
+    first = re.match(r"(?:[^,\[]|\[[^\]]*\])*", nodes.strip())
+    return re.sub(r"\[([^,\-\]]+)[^\]]*\]", r"\1", first[0]) if first else ""

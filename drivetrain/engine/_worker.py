@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import multiprocessing
 import os
 import pickle
 import socket
@@ -22,7 +23,8 @@ import torch
 import torch.distributed as dist
 
 from drivetrain.checkpoint.background import wait_for_saves
-from drivetrain.runtime import comm
+from drivetrain.engine._cluster import group_machines
+from drivetrain.engine.hooks.shared_folder import Occupancy
 
 __all__ = ["WorkerPlan", "returned", "run_worker"]
 
@@ -58,6 +60,7 @@ def run_worker(plan: WorkerPlan, main_func: Callable[..., Any], args: tuple[Any,
     """
     rank = int(os.environ["RANK"])
     attempt = (Path(plan.folder) / "attempt").read_text()
+    occupancy = Occupancy(plan.folder)
     _end_with_parent()
     result = None
     try:
@@ -76,6 +79,7 @@ def run_worker(plan: WorkerPlan, main_func: Callable[..., Any], args: tuple[Any,
         with contextlib.suppress(OSError, ValueError):  # a console that is gone
             stream.flush()
     _leave(_result_file(plan.folder, attempt, rank), _encode(result) if rank == 0 else b"")
+    occupancy.end()
 
 
 def returned(folder: str | Path, attempt: int, ranks: Iterable[int]) -> bytes | None:
@@ -125,8 +129,7 @@ def _join(plan: WorkerPlan, rank: int, attempt: str) -> None:
         store = c10d.PrefixStore(f"group{attempt}", tcp_store(*plan.address, serves=False, timeout=plan.timeout))
     backend = "nccl" if plan.gpus else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=plan.timeout)
-    comm.create_local_process_group(plan.processes)
-    comm.synchronize()
+    group_machines(plan.processes)
 
 
 def _report(plan: WorkerPlan, rank: int, attempt: str, error: BaseException) -> None:
@@ -158,7 +161,8 @@ def _encode(result: Any) -> bytes:
 
 def _end_with_parent() -> None:
     """End this process soon after the launching one is gone (killed), which could not tell it to."""
-    parent = os.getppid()
+    launcher = multiprocessing.parent_process()
+    parent = os.getppid() if launcher is None else launcher.pid  # it may have gone while modules were imported
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -81,10 +81,10 @@ def launch(
     cluster = find_cluster(os.environ, num_gpus_per_machine, num_machines, dist_url)
     if cluster is not None:
         return join(cluster, main_func, args, timeout)
-    if num_gpus_per_machine * num_machines <= 1:
+    if num_gpus_per_machine <= 1 and num_machines == 1:
         return main_func(*args)
     address = _check_address(dist_url, num_machines)
-    _check_devices(num_gpus_per_machine)
+    _check_devices(num_gpus_per_machine, num_machines)
     _check_can_spawn(main_func, args)
     from drivetrain.engine._agent import run_processes
 
@@ -164,12 +164,17 @@ def _check_address(dist_url: str | None, num_machines: int) -> tuple[str, int] |
     return (host, port) if num_machines > 1 else None
 
 
-def _check_devices(num_gpus: int) -> None:
-    """Refuse more processes than GPUs where there are GPUs.
+def _check_devices(num_gpus: int, num_machines: int) -> None:
+    """Refuse several machines without processes, and more processes than GPUs where there are GPUs.
 
     Raises:
-        LaunchError: there are fewer.
+        LaunchError: saying which.
     """
+    if num_gpus == 0:
+        raise LaunchError(
+            f"launch(): num_gpus_per_machine is 0 with {num_machines} machines, each of which would train by itself: "
+            "give the number of processes on each, at least 1"
+        )
     if torch.cuda.is_available() and num_gpus > torch.cuda.device_count():
         raise LaunchError(
             f"launch(): {num_gpus} GPUs were asked for and this machine shows {torch.cuda.device_count()}: use "

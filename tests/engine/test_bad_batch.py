@@ -125,6 +125,12 @@ def test_a_number_of_files_at_most_when_steps_are_skipped(tmp_path: Path) -> Non
     assert trainer.state_dict()["non_finite"] == {"skipped": 4}
 
 
+def test_a_bad_loss_of_another_rank_is_left_to_it(tmp_path: Path) -> None:
+    trainer, writer = tiny_trainer(), BadBatchWriter(str(tmp_path), most=1)
+    assert writer.save(trainer, 3, {"loss": math.nan}) == "" and list(tmp_path.iterdir()) == []
+    assert writer.save(trainer, 4, {"loss": 1.0}).endswith("bad_batch_4.pt")  # the gradient, which all have
+
+
 def test_failing_to_write_hides_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("")
     with caplog.at_level(logging.ERROR), pytest.raises(NonFiniteLossError, match="look at that batch$"):

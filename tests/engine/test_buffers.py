@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from drivetrain.engine.buffers import KeptBuffers
@@ -36,3 +37,34 @@ def test_a_model_without_any() -> None:
     kept.keep()
     kept.put_back()
     assert kept._copies == []
+
+
+class Rebinds(torch.nn.Module):
+    """Puts new tensors in the places of its buffers, as the centre of a self-supervised loss often is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("center", torch.zeros(2))
+        self.register_buffer("grid", torch.zeros(2))
+        self.register_buffer("none", None)
+
+    def forward(self, size: int) -> None:
+        self.center = 0.5 * self.center + 1.0
+        self.grid = torch.ones(size)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("where", [None, torch.tensor(True), torch.tensor(False)])
+def test_buffers_that_were_replaced(size: int, where: torch.Tensor | None) -> None:
+    model = Rebinds()
+    kept = KeptBuffers(model)
+    for step in range(2):
+        kept.keep()
+        before, grid = model.center.clone(), model.grid.clone()
+        model(size + step)
+        after = model.center.clone()
+        kept.put_back(where)
+        put_back = where is None or bool(where)
+        assert torch.equal(model.center, before if put_back else after)
+        assert torch.equal(model.grid, grid if put_back else torch.ones(size + step))
+        model(size)  # a step that counts

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from drivetrain.engine._cluster import Cluster, find_cluster, first_host, join
+from drivetrain.engine._cluster import Cluster, find_cluster, first_host, group_machines, join
 from drivetrain.errors import LaunchError
 
 TORCHRUN = {
@@ -30,6 +30,7 @@ def test_nothing_is_joined_without_the_variables():
     assert find_cluster({}) is None
     assert find_cluster({"RANK": "0", "WORLD_SIZE": "2"}) is None  # what some job systems set on every machine
     assert find_cluster({**SLURM, "SLURM_STEP_NUM_TASKS": "1"}) is None  # an interactive shell
+    assert find_cluster({**SLURM, "SLURM_STEP_NUM_TASKS": "0"}) is None
     assert find_cluster({k: v for k, v in SLURM.items() if "STEP" not in k}) is None  # a batch script
 
 
@@ -78,6 +79,8 @@ def test_one_launcher_per_machine_under_slurm_starts_its_own():
         ({"SLURM_LOCALID": "0"}, (1, 1), "distribution=block"),
         ({"SLURM_STEP_NUM_TASKS": "9"}, (1, 1), "unevenly"),
         ({"SLURM_PROCID": "x"}, (1, 1), "no number"),
+        ({"SLURM_STEP_NUM_TASKS": "x"}, (1, 1), "no number"),
+        ({"MASTER_PORT": "x"}, (1, 1), "MASTER_PORT is 'x'"),
         ({"SLURM_STEP_NODELIST": ""}, (1, 1), "dist-url"),
     ],
 )
@@ -94,6 +97,7 @@ def test_slurms_contradictions_are_errors(change, request_, text):
         ("a1,b2", "a1"),
         ("n[9]", "n9"),
         ("r1-n[001-128]-ib,x", "r1-n001-ib"),
+        ("r[1-2]n[07-9],x", "r1n07"),
         ("", ""),
     ],
 )
@@ -103,3 +107,25 @@ def test_the_first_machine_in_slurms_notation(nodes, host):
 
 def test_joining_one_process_is_a_plain_call():
     assert join(Cluster("torchrun", 0, 1, 0, 1), lambda a, b: a + b, (1, 2), timedelta(seconds=1)) == 3
+
+
+def test_joining_several_makes_their_groups_and_leaves_them(monkeypatch):
+    events = []
+
+    def noted(name):
+        return lambda *args, **kwargs: events.append((name, *args))
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.distributed.init_process_group", noted("init"))
+    monkeypatch.setattr("torch.distributed.destroy_process_group", noted("leave"))
+    monkeypatch.setattr("drivetrain.runtime.comm.create_local_process_group", noted("local"))
+    monkeypatch.setattr("drivetrain.runtime.comm.synchronize", noted("meet"))
+    join(Cluster("torchrun", 3, 4, 1, 2), lambda *args: events.append(("run", *args)), (5,), timedelta(seconds=1))
+    assert events == [("init", "gloo"), ("local", 2), ("meet",), ("run", 5), ("leave",)]
+
+
+def test_machines_with_different_numbers_of_processes_are_refused(monkeypatch):
+    monkeypatch.setattr("drivetrain.runtime.comm.all_gather", lambda own: [own, own, 4, 4, 4, 4])
+    monkeypatch.setattr("drivetrain.runtime.comm.create_local_process_group", lambda count: pytest.fail("a group"))
+    with pytest.raises(LaunchError, match=r"on the machines \(2, 4\): start the same number"):
+        group_machines(2)

@@ -187,7 +187,17 @@ def test_two_processes_return_rank_0s_value(jobs, others):
     assert not set(multiprocessing.active_children()) - others
 
 
-def test_the_first_error_is_shown_whole(jobs, tmp_path, capfd, others):
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """The folder for temporary files of this process and those that it starts."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    return folder
+
+
+def test_the_first_error_is_shown_whole(jobs, tmp_path, temporary, capfd, others):
     with pytest.raises(TrainingError, match=r"^rank 1 failed with IndexError: list index out of range") as caught:
         launch(jobs.broken, 2)
     assert "launch_jobs.py" in str(caught.value)
@@ -195,6 +205,7 @@ def test_the_first_error_is_shown_whole(jobs, tmp_path, capfd, others):
     assert not (tmp_path / "not_ended").exists()
     assert not set(multiprocessing.active_children()) - others
     assert "Traceback" not in capfd.readouterr().err  # it comes once, in the error
+    assert list(temporary.iterdir()) == []
 
 
 def test_a_killed_process_ends_all(jobs, tmp_path, others):
@@ -411,7 +422,7 @@ def test_it_joins_srun(jobs, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_the_processes_end_with_the_launching_one(jobs, tmp_path, number):
+def test_the_processes_end_with_the_launching_one(jobs, tmp_path, temporary, number):
     marks = tmp_path / "marks"
     marks.mkdir()
     script = tmp_path / "waits.py"
@@ -432,6 +443,10 @@ def test_the_processes_end_with_the_launching_one(jobs, tmp_path, number):
     while any(map(alive, workers)) and time.monotonic() < end:
         time.sleep(0.2)
     assert not any(map(alive, workers))
+    if number == signal.SIGKILL:  # its folder is left, until the next launch
+        assert [path.name[:11] for path in temporary.iterdir()] == ["drivetrain-"]
+        assert launch(jobs.ranks, 2)[0][3] == 2
+    assert list(temporary.iterdir()) == []
 
 
 # ---- what is refused before anything is started
@@ -465,6 +480,7 @@ LOOP = "tcp://127.0.0.1:29500"
         ((at_top, 1.5), {}, r"num_gpus_per_machine is 1\.5"),
         ((at_top, True), {}, "num_gpus_per_machine is True"),
         ((at_top, 1, 0), {}, "num_machines is 0"),
+        ((at_top, 0, 2, 0, LOOP), {}, "num_gpus_per_machine is 0 with 2 machines"),
         ((at_top, 1, 2, 2, LOOP), {}, "machine_rank is 2 of 2 machines: they are numbered from 0 to 1"),
         ((at_top, 1, 2, -1, LOOP), {}, "machine_rank is -1"),
         ((at_top, 1, 2, 0), {}, "dist_url is None"),

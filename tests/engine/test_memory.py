@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,27 @@ def test_on_a_cpu_peaks_by_phase_are_said_to_be_unknown() -> None:
         trainer(4).train(0, 2)
     found = re.search(r"peaks by phase are unknown on a CPU, that of the process is (\d+\.\d\d) GiB", str(caught.value))
     assert found and 0.1 < float(found[1]) < 100
+
+
+def test_what_a_failed_forward_held_is_free_when_the_parts_are_made() -> None:
+    class Holds(Limited):
+        def __init__(self) -> None:
+            super().__init__(2)
+            self.held: list[Any] = []
+            self.alive: list[int] = []
+
+        def forward(self, batch: Any) -> Any:
+            activations = torch.ones(3)
+            self.alive.append(sum(reference() is not None for reference in self.held))
+            self.held.append(weakref.ref(activations))
+            return super().forward(batch)
+
+    holding = trainer(2, oom_retry=True)
+    holding.model = Holds()
+    holding.optimizer = torch.optim.SGD(holding.model.parameters(), 0.05)
+    holding.train(0, 1)
+    assert holding.model.sizes[:2] == [6, 3] and len(holding.model.sizes) > 3
+    assert set(holding.model.alive) == {0}
 
 
 GIB = 2**30

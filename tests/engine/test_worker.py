@@ -5,6 +5,7 @@ import json
 import pickle
 import threading
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 
@@ -85,3 +86,11 @@ def test_exits(plan, tmp_path):
     for code in (0, None):
         run_worker(plan, leave, (code,))
         assert returned(plan.folder, 2, [0]) and left(plan, 0) is None
+
+
+def test_a_process_ends_when_the_launching_one_went_before_it_looked(monkeypatch):
+    ended = threading.Event()
+    monkeypatch.setattr(_worker.multiprocessing, "parent_process", lambda: SimpleNamespace(pid=123456789))
+    monkeypatch.setattr(_worker.os, "_exit", lambda code: ended.set())
+    _worker._end_with_parent()
+    assert ended.wait(30)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch.distributed as dist
 
+from .shared_folder import Occupancy
 from .whereabouts import Place
 
 __all__ = ["Board", "Note", "dump_flight_recorder", "suspects"]
@@ -71,6 +72,7 @@ class Board:
         self._answered = 0
         with contextlib.suppress(OSError):
             folder.mkdir(mode=0o700, exist_ok=True)  # rank 0 made it on its machine
+        self._occupancy = Occupancy(folder)
 
     # Notes
 
@@ -88,7 +90,7 @@ class Board:
         notes = {}
         for rank in range(self.world):
             with contextlib.suppress(OSError, ValueError, TypeError):
-                notes[rank] = Note(**json.loads((self.folder / f"{rank}.json").read_text()))
+                notes[rank] = Note(**json.loads((self.folder / f"{rank}.json").read_bytes()))
         return notes
 
     # Stacks
@@ -123,7 +125,8 @@ class Board:
         found = {}
         for rank in range(self.world):
             with contextlib.suppress(OSError):
-                number, _, stacks = (self.folder / f"{rank}.stacks").read_text().partition("\n")
+                text = (self.folder / f"{rank}.stacks").read_text(encoding="utf-8", errors="replace")
+                number, _, stacks = text.partition("\n")
                 if number == str(question):
                     found[rank] = stacks
         return found
@@ -153,6 +156,7 @@ class Board:
             self.write(self._note.iteration, self._note.place, left=True)
         if all(note.left or self.state_of(note) == "gone" for note in self.read().values()):
             shutil.rmtree(self.folder, ignore_errors=True)
+        self._occupancy.end()
 
     def state_of(self, note: Note) -> str:
         """``"gone"``, ``"stopped"`` or ``"running"``, for a process of this machine; ``""`` if it cannot be told."""
@@ -190,7 +194,7 @@ class Board:
     def _put(self, name: str, text: str) -> None:
         temporary = self.folder / f".{name}.{self.rank}"
         with contextlib.suppress(OSError):
-            temporary.write_text(text)
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
             os.replace(temporary, self.folder / name)
 
 

@@ -50,7 +50,8 @@ class EMA(HookBase):
     # Averaging
 
     def before_train(self) -> None:
-        """Start the average, unless it was restored."""
+        """Start the average, unless it was restored; parameters of a model that was changed since are found anew."""
+        self._source = None
         self._prepare()
 
     @torch.no_grad()

@@ -7,14 +7,15 @@ from typing import Any
 
 from drivetrain.runtime import comm
 
+from .publishing import PublishingHook
 from .results import flatten_results
-from .schedule import PeriodicHook, finished, last_iteration
+from .schedule import finished, last_iteration
 from .undisturbed import undisturbed
 
 __all__ = ["EvalHook"]
 
 
-class EvalHook(PeriodicHook):
+class EvalHook(PublishingHook):
     """Calls an evaluation function every ``eval_period`` iterations and after training, and publishes its result.
 
     The result, flattened, is put into the storage at the last finished iteration and given to every hook's
@@ -23,7 +24,9 @@ class EvalHook(PeriodicHook):
 
     A resumed training first makes up for the evaluation at its checkpoint's iteration if that checkpoint was written
     before it, so that hooks (best model, early stopping, plateau schedule) decide, and writers write, as if there had
-    been no interruption.
+    been no interruption. If it was through before the training ended, its results are taken from then (see
+    :class:`~drivetrain.engine.hooks.publishing.PublishingHook`); so are those of the last evaluation of a training
+    that is made longer.
 
     Args:
         eval_period: iterations between two evaluations; 0 for one at the end alone.
@@ -71,17 +74,14 @@ class EvalHook(PeriodicHook):
         Raises:
             EvaluationError: the result is no nested dict of numbers.
         """
-        trainer = self.trainer
         iteration = self._iteration()
-        with undisturbed(getattr(trainer, "model", None)):
+        with undisturbed(getattr(self.trainer, "model", None)):
             results = self._func()
         flat = flatten_results(results) if results else {}
-        for name, value in flat.items():
-            trainer.storage.put_scalar(name, value, smoothing_hint=False, cur_iter=iteration)
+        self._put(iteration, flat)
         if self.meet is not None:
             self.meet()
         comm.synchronize()  # evaluation may take longer on some ranks
-        self._done = iteration
         self._published = True
-        trainer.after_evaluation(flat)
+        self.publish(iteration, flat)
         return flat

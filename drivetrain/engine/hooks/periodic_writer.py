@@ -53,6 +53,7 @@ class PeriodicWriter(HookBase):
             self._attempt(writer.close)
         for name, count in self._failures.items():
             logger.warning("%s failed %d times; what it should have written then may be missing", name, count)
+        self._failures.clear()
 
     def _attempt(self, call: Callable[[], object]) -> None:
         try:

@@ -64,7 +64,7 @@ class PreciseBN(PeriodicHook):
         """Compute the statistics and put them into the layers.
 
         Raises:
-            TrainingError: the loader gave no batch.
+            TrainingError: the loader gave no batch, on no rank.
         """
         model = unwrap_model(self._model)
         layers = _layers(model)
@@ -79,7 +79,7 @@ class PreciseBN(PeriodicHook):
                 model(batch)
                 _take(moments)
                 batches += 1
-        if batches == 0:
+        if not any(comm.all_gather(batches)):  # a rank may have none of them
             raise TrainingError("the data loader of PreciseBN gave no batch: give one that can be iterated again")
         _write(moments)
 

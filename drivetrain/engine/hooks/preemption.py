@@ -109,7 +109,7 @@ class PreemptionCheckpointer(HookBase):
             return
         for number in self._signals:
             previous = signal.signal(number, self._note)
-            self._previous[number] = before_startup(previous)
+            self._previous[number] = before_startup(_before_another(previous, number))
             if asked_at_startup(previous):
                 self._stop_soon(f"signal {signal.Signals(number).name} was received before the training began")
 
@@ -262,6 +262,12 @@ class PreemptionCheckpointer(HookBase):
             reason,
             EXIT_RESUMABLE,
         )
+
+
+def _before_another(handler: Any, number: int) -> Any:
+    """The handler before that of another hook of this kind, which is at work as well and will give it back too."""
+    other = getattr(handler, "__self__", None)
+    return other._previous.get(number, handler) if isinstance(other, PreemptionCheckpointer) else handler
 
 
 def _within_evaluation(frame: FrameType | None) -> bool:

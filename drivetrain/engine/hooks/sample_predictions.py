@@ -29,7 +29,7 @@ class SamplePredictions(PeriodicHook):
     Args:
         period: iterations between two sets of pictures; 0 for the end alone.
         inputs: what the model is to be shown, as ``model(inputs)`` takes it (default: the first batch of the
-            training, as the loader augmented it).
+            training, as the loader augmented it; of a resumed one too if the loader can make batches by their number).
         max_images: so many of them.
         draw: makes a picture, a uint8 tensor of shape (3, height, width) in RGB, from one input and the model's
             output for it (default: boxes with name and score).
@@ -59,10 +59,14 @@ class SamplePredictions(PeriodicHook):
         self._capture: Any = None
 
     def before_train(self) -> None:
-        """Look for the first batch, if no inputs were given."""
-        super().before_train()
+        """Make the first batch again, or wait for it, if no inputs were given."""
         if self._inputs is None and comm.is_main_process():
-            self._capture = self.trainer.model.register_forward_pre_hook(self._keep)
+            first = self._first_batch_again()
+            if _has_images(first):
+                self._take(first)
+            else:
+                self._capture = self.trainer.model.register_forward_pre_hook(self._keep)
+        super().before_train()
 
     def after_train(self) -> None:
         """As the base class; and stop looking for a batch that never came."""
@@ -82,16 +86,32 @@ class SamplePredictions(PeriodicHook):
         for index, (item, output) in enumerate(zip(self._inputs, outputs, strict=True)):
             self.trainer.storage.put_image(f"predictions/{index}", self._draw(item, output))
 
+    def _first_batch_again(self) -> Any:
+        """The first batch of a resumed training, if its loader can make it; else None."""
+        make = getattr(getattr(self.trainer, "data_loader", None), "batch", None)
+        if self.trainer.start_iter == 0 or not callable(make):
+            return None
+        try:
+            with undisturbed(None):
+                return make(0)
+        except Exception as error:  # the method may be another one of that name
+            logger.warning("SamplePredictions shows other images than before the resume: %s", error)
+            return None
+
     def _keep(self, model: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
-        """Copy the images of the first batch: the loader may use their memory again."""
+        """Take the first batch that comes."""
         self._capture.remove()
         self._capture = None
         batch = inputs[0] if inputs else None
-        if not (isinstance(batch, Sequence) and batch and isinstance(batch[0], dict) and "image" in batch[0]):
+        if _has_images(batch):
+            self._take(batch)
+        else:
             logger.warning(
                 "SamplePredictions shows nothing: batches are no lists of dicts with an image; give `inputs`"
             )
-            return
+
+    def _take(self, batch: Any) -> None:
+        """Copy the images of a batch: the loader may use their memory again."""
         self._inputs = [
             {key: _copied(value) for key, value in item.items() if key != "instances"}
             for item in batch[: self._max_images]
@@ -116,6 +136,10 @@ class SamplePredictions(PeriodicHook):
         ]
         boxes = instances.pred_boxes.tensor[keep] * scale
         return torch.as_tensor(draw_bounding_boxes(image, boxes, labels, width=2))
+
+
+def _has_images(batch: Any) -> bool:
+    return isinstance(batch, Sequence) and len(batch) > 0 and isinstance(batch[0], dict) and "image" in batch[0]
 
 
 def _copied(value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from drivetrain.engine.hook_base import HookBase
@@ -62,17 +62,11 @@ class PeriodicHook(HookBase):
 
     def before_train(self) -> None:
         """Make up for a call that the checkpoint does not know of; without a checkpoint, forget an earlier training."""
-        trainer = self.trainer
-        last = trainer.start_iter - 1
+        last = self.trainer.start_iter - 1
         if not self._restored:
             self._done = None
-        elif self._is_due(last) and self._done != last:
-            name = type(self).__name__
-            logger.info("%s makes up for iteration %d: the checkpoint was written before it was through", name, last)
-            start = trainer.iter
-            trainer.iter = trainer.storage.iter = last  # so that a hook that ends the training ends it here
-            self._act(last)
-            trainer.iter = trainer.storage.iter = start
+        elif 0 <= last != self._done:
+            self._make_up(last)
         self._restored = False
 
     def after_step(self) -> None:
@@ -85,6 +79,21 @@ class PeriodicHook(HookBase):
         last = last_iteration(self.trainer)
         if last >= self.trainer.start_iter and last != self._done and finished(self.trainer):
             self._act(last)
+
+    def _make_up(self, iteration: int) -> None:
+        """Make the call that the checkpoint of an iteration does not know of, if there was to be one."""
+        if self._is_due(iteration):
+            message = "%s makes up for iteration %d: the checkpoint was written before it was through"
+            logger.info(message, type(self).__name__, iteration)
+            self._as_after(iteration, lambda: self._act(iteration))
+
+    def _as_after(self, iteration: int, call: Callable[[], None]) -> None:
+        """Call while the trainer is where it was after an iteration: a hook that ends the training ends it there."""
+        trainer = self.trainer
+        start = trainer.iter
+        trainer.iter = trainer.storage.iter = iteration
+        call()
+        trainer.iter = trainer.storage.iter = start
 
     def _act(self, iteration: int) -> None:
         self.act(iteration)

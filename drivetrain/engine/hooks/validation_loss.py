@@ -14,7 +14,7 @@ from drivetrain.events.storage import EventStorage
 from drivetrain.runtime import comm
 from drivetrain.runtime.seeding import seed_all_rng
 
-from .schedule import PeriodicHook
+from .publishing import PublishingHook
 from .undisturbed import undisturbed
 
 __all__ = ["ValidationLoss"]
@@ -22,7 +22,7 @@ __all__ = ["ValidationLoss"]
 logger = logging.getLogger(__name__)
 
 
-class ValidationLoss(PeriodicHook):
+class ValidationLoss(PublishingHook):
     """Puts ``validation_loss``, the mean loss over a loader of held-out data, and ``validation/<name>`` of each part.
 
     The model runs as in training (that is where it returns losses), in the trainer's precision, without gradients;
@@ -35,6 +35,8 @@ class ValidationLoss(PeriodicHook):
         loader: gives batches of held-out data, with annotations, from its start each time; finite.
         period: iterations between two passes; 0 for one at the end alone.
     """
+
+    _on_all_ranks = True
 
     def __init__(self, loader: Iterable[Any], period: int) -> None:
         super().__init__(period)
@@ -53,10 +55,8 @@ class ValidationLoss(PeriodicHook):
         results = {"validation_loss": sum(losses.values())}
         if list(losses) != ["total_loss"]:
             results |= {f"validation/{name}": value for name, value in losses.items()}
-        for name, value in results.items():
-            self.trainer.storage.put_scalar(name, value, smoothing_hint=False, cur_iter=iteration)
-        self._done = iteration
-        self.trainer.after_evaluation(results)
+        self._put(iteration, results)
+        self.publish(iteration, results)
 
     def _run(self, model: torch.nn.Module) -> tuple[int, dict[str, torch.Tensor]]:
         """The number of samples, and for each loss its sum over them."""

@@ -17,6 +17,7 @@ from drivetrain.errors import TrainingError
 from drivetrain.runtime import comm
 
 from .board import Board, Note, dump_flight_recorder, suspects
+from .shared_folder import make_shared_folder
 from .whereabouts import Place, PlaceFinder, all_stacks, batch_at_hand
 
 __all__ = ["Watchdog"]
@@ -61,7 +62,8 @@ class Watchdog(HookBase):
         abort: end the processes of all ranks (exit code 1) after the report, so that a launcher starts them again. A
             process that is stopped has to be killed by whoever started it.
         folder: an existing folder for notes and records of collectives; with several machines it should be on a disk
-            that they share (default: where temporary files go). Notes are removed after the training.
+            that they share (default: where temporary files go). Notes are removed after the training; those of one
+            whose processes were killed, when the next one begins there.
 
     Raises:
         TrainingError: a timeout is not more than 0 seconds, or ``folder`` is not there.
@@ -76,8 +78,10 @@ class Watchdog(HookBase):
         abort: bool = False,
         folder: str | os.PathLike[str] | None = None,
     ) -> None:
-        if timeout is not None and not timeout > 0:
-            raise TrainingError(f"timeout={timeout!r} of Watchdog has to be more than 0 seconds")
+        given = {"timeout": timeout, "first_timeout": first_timeout, "hooks_timeout": hooks_timeout}
+        for name, seconds in given.items():
+            if seconds is not None and not seconds > 0:
+                raise TrainingError(f"{name}={seconds!r} of Watchdog has to be more than 0 seconds")
         if folder is not None and not os.path.isdir(folder):
             raise TrainingError(f"folder={os.fspath(folder)!r} of Watchdog is no folder: make it before the training")
         self._limits = _Limits(timeout, first_timeout, hooks_timeout)
@@ -124,14 +128,18 @@ class Watchdog(HookBase):
         rank, world = comm.get_rank(), comm.get_world_size()
         if world == 1:
             return None
-        own = ""
+        own, occupancy = "", None
         if rank == 0:
             try:
-                own = tempfile.mkdtemp(prefix="drivetrain-watchdog-", dir=self._parent)
+                made, occupancy = make_shared_folder("watchdog-", self._parent)
+                own = str(made)
             except OSError as error:
                 logger.warning("Watchdog: each rank tells of itself alone, for its folder cannot be made: %s", error)
         folder = comm.all_gather(own)[0]
-        return Board(Path(folder), rank, world) if folder else None
+        board = Board(Path(folder), rank, world) if folder else None
+        if occupancy is not None:
+            occupancy.end()  # the board has its own
+        return board
 
     # The thread
 
@@ -225,7 +233,7 @@ class Watchdog(HookBase):
         board.answer(question, own)
         expected = {rank for rank, note in before.items() if not note.left}
         end = monotonic() + self._patience
-        while not expected <= board.answers(question).keys() and monotonic() < end:
+        while not expected <= board.answers(question).keys() and monotonic() < end and not self._stopped.is_set():
             time.sleep(0.02)
         answers, notes = board.answers(question), board.read()
         answers[board.rank] = own

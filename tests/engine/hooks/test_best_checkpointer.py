@@ -139,6 +139,26 @@ def test_a_best_model_whose_write_fails_in_the_background_is_not_counted(
     assert saved["best"] is None  # written after the failure, before the next evaluation
 
 
+def test_the_next_result_is_compared_when_it_is_known_whether_the_one_before_was_saved(tmp_path: Path) -> None:
+    class FailsLate(FileLayer):
+        failures = 1
+
+        def create(self, path: Path) -> Any:
+            if self.failures:
+                self.failures -= 1
+                time.sleep(0.5)  # the next evaluation comes before
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().create(path)
+
+    trainer, left = tiny_trainer(), iter([50.0, 40.0, 30.0])
+    checkpointer = Checkpointer(trainer.model, str(tmp_path), trainer=trainer)
+    checkpointer.layer = FailsLate()
+    best = BestCheckpointer(1, checkpointer, "AP")
+    trainer.register_hooks([EvalHook(1, lambda: {"AP": next(left)}), best])
+    trainer.train(0, 3)
+    assert (best.best_metric, best.best_iter) == (40.0, 1) and best_iteration(tmp_path) == 1
+
+
 def test_it_is_written_when_training_returns(tmp_path: Path) -> None:
     """Even if its ``after_train`` runs before that of the evaluation."""
     trainer = tiny_trainer()

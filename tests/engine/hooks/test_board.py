@@ -125,6 +125,7 @@ def note(rank: int, iteration: int, phase: str, waits: bool = False, left: bool 
         ([note(0, 2, "fetch"), note(1, 5, "fetch"), note(2, 5, "fetch")], {2}, [2]),
         ([note(0, 5, "backward", True), note(1, 5, "step", left=True)], set(), [1]),
         ([note(0, 5, "backward", True)], set(), []),
+        ([note(0, 5, "backward", True), note(1, 5, "step", left=True)], {0}, []),
         ([], set(), []),
     ],
 )
@@ -142,3 +143,12 @@ def test_the_flight_recorder_is_dumped(tmp_path: Path) -> None:
         dist.destroy_process_group()
     path = tmp_path / "records" / "nccl_trace_rank_0"
     assert text == f"Flight recorder: {path}, pending collectives: none\n" and path.stat().st_size > 0
+
+
+def test_stacks_that_cannot_be_encoded_are_told_as_far_as_they_can(tmp_path: Path) -> None:
+    first, second = boards(tmp_path)
+    question = first.ask()
+    second.answer(question, "file \udcff.py, é")
+    assert first.answers(question) == {1: "file \\udcff.py, é"}
+    (first.folder / "0.stacks").write_bytes(f"{question}\n".encode() + b"\xff")
+    assert first.answers(question)[0] == "\ufffd"

@@ -150,3 +150,13 @@ def test_wrappers_are_looked_through_and_a_new_model_is_followed() -> None:
 def test_a_bad_decay() -> None:
     with pytest.raises(TrainingError, match=r"decay=1.5"):
         EMA(1.5)
+
+
+def test_a_model_that_was_changed_in_place_is_followed_from_the_next_training_on() -> None:
+    trainer, hook = Scalar([5.0, 6.0]), EMA(0.5, warmup=False)
+    trainer.register_hooks([hook])
+    trainer.train(0, 1)
+    assert average(hook) == 2.5
+    trainer.model.weight = torch.nn.Parameter(torch.zeros(1, 1, dtype=torch.float64))
+    trainer.train(1, 2)
+    assert average(hook) == 0.5 * 2.5 + 0.5 * 6.0

@@ -67,6 +67,20 @@ def test_a_failing_writer_ends_nothing_and_hinders_no_other(caplog: pytest.LogCa
     errors = [r for r in caplog.records if r.levelno == logging.ERROR]
     assert len(errors) == 1 and "Failing" in errors[0].getMessage() and errors[0].exc_info
     assert "Failing failed 5 times" in caplog.text
+    caplog.clear()
+    trainer.train(0, 1)  # counted and told anew
+    assert "Failing failed 2 times" in caplog.text and "Traceback" in caplog.text
+
+
+def test_a_writer_that_cannot_be_closed_hinders_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    class Stuck(Recorder):
+        def close(self) -> None:
+            raise OSError("disk full")
+
+    trainer, good = Loop(), Recorder()
+    trainer.register_hooks([PeriodicWriter([Stuck(), good])])
+    trainer.train(0, 1)
+    assert good.closed == 1 and "Stuck failed 1 times" in caplog.text
 
 
 def test_bad_arguments() -> None:

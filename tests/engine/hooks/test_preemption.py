@@ -343,7 +343,11 @@ def test_forked_processes_do_not_save(tmp_path: Path) -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
 
     trainer.register_hooks([CallbackHook(before_step=fork)])
-    trainer.train(0, 3)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        trainer.train(0, 3)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert trainer.iter == 3
 
 
@@ -373,3 +377,16 @@ def test_the_process_ends_with_code_75(tmp_path: Path) -> None:
 def test_a_bad_limit() -> None:
     with pytest.raises(TrainingError, match=r"time_limit=0"):
         PreemptionCheckpointer(None, 0)
+
+
+@pytest.mark.parametrize("twice", ["the same", "two"])
+def test_registered_twice_it_gives_signals_back(tmp_path: Path, twice: str) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    trainer, checkpointer = build(tmp_path, send(signal.SIGTERM, at=1))
+    trainer.register_hooks([trainer._hooks[-1] if twice == "the same" else PreemptionCheckpointer(checkpointer)])
+    try:
+        assert exit_code(trainer, 0, 6) == 75
+        assert signal.getsignal(signal.SIGTERM) is before
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert torch.load(tmp_path / "model_preempted.pth", weights_only=True)["iteration"] == 1

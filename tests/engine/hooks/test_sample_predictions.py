@@ -29,6 +29,10 @@ def test_pictures_of_the_first_batch_each_period() -> None:
     assert not trainer.model._forward_pre_hooks
 
 
+class Batches(list[Any]):
+    """A loader that may have attributes."""
+
+
 class Fixed(torch.nn.Module):
     """Predicts one box, in the original image's pixels, twice as large as the input."""
 
@@ -85,6 +89,47 @@ def test_watching_never_changes_training() -> None:
         return trainer
 
     assert_same_training(tiny_trainer, watched, max_iter=5)
+
+
+def test_a_resumed_training_shows_the_same_images() -> None:
+    def train(state: Any, end: int) -> Any:
+        trainer, hook = tiny_trainer(), SamplePredictions(2, max_images=2)
+        trainer.register_hooks([hook])
+        if state is not None:
+            trainer.load_state_dict(state)
+        trainer.train(trainer.iter + 1 if state else 0, end)
+        assert hook._inputs is not None
+        first = tiny_loader().batch(0)[:2]
+        assert all(torch.equal(a["image"], b["image"]) for a, b in zip(hook._inputs, first, strict=True))
+        return trainer.state_dict()
+
+    train(train(None, 3), 6)
+
+
+@pytest.mark.parametrize("batch", [lambda size: ["no images"], list])
+def test_a_loader_that_cannot_make_the_first_batch_again_shows_the_next_one(batch: Any) -> None:
+    trainer, hook = tiny_trainer(), SamplePredictions(2)
+    trainer.data_loader = Batches(list(tiny_loader(batches=3)))
+    trainer.data_loader.batch = batch
+    trainer.register_hooks([hook])
+    trainer.train(4, 6)
+    assert [name for name, _, _ in pictures(trainer)] == [f"predictions/{i}" for i in range(4)]
+
+
+def test_images_are_kept_though_their_memory_is_used_again() -> None:
+    class Reusing:
+        image = torch.zeros(3, 4, 4, dtype=torch.uint8)
+
+        def __iter__(self) -> Any:
+            for value in range(4):
+                self.image.fill_(value)
+                yield [{"image": self.image}]
+
+    model = Fixed(0.1)
+    trainer = SimpleTrainer(model, Reusing(), torch.optim.SGD(model.parameters(), 0.1))
+    trainer.register_hooks([SamplePredictions(3)])
+    trainer.train(0, 3)
+    assert pictures(trainer)[0][1].eq(0).all()
 
 
 def test_batches_of_another_kind_are_said(caplog: pytest.LogCaptureFixture) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 import logging
@@ -115,6 +116,35 @@ def a_missed_evaluation_is_made_up_for_by_both(rank: int, folder: Path) -> None:
     assert called == [3, 5], called
 
 
+@checks("EvalHook", "EarlyStopping")
+def results_that_rank_0_kept_are_taken_by_both(rank: int, folder: Path) -> None:
+    from drivetrain.checkpoint import Checkpointer
+    from drivetrain.engine.hooks import CallbackHook, EarlyStopping, EvalHook
+    from drivetrain.testing import tiny_trainer
+
+    states: list[Any] = []
+
+    def train(end: int) -> tuple[Any, list[int]]:
+        trainer, called = tiny_trainer(metric_period=1), list[int]()
+        trainer.checkpointer = Checkpointer(trainer.model, str(folder), trainer=trainer)
+
+        def evaluate() -> Any:
+            called.append(trainer.iter)
+            dist.barrier()  # as an evaluation does: it hangs unless both come
+            return {"m": 1.0} if rank == 0 else None
+
+        save = CallbackHook(after_step=lambda t: states.append(copy.deepcopy(trainer.state_dict())))
+        trainer.register_hooks([save, EvalHook(2, evaluate), EarlyStopping("m", patience=2)])
+        if states:
+            trainer.load_state_dict(states[-1])
+        trainer.train(trainer.iter + 1 if states else 0, end)
+        return trainer, called
+
+    assert train(4)[1] == [1, 4]
+    longer, called = train(100)
+    assert called == [5] and longer.iter == 6, (called, longer.iter)  # the third without a better one comes after 5
+
+
 @checks("PreciseBN")
 def precise_bn_averages_over_ranks(rank: int, folder: Path) -> None:
     from drivetrain.engine.hooks import PreciseBN
@@ -126,6 +156,8 @@ def precise_bn_averages_over_ranks(rank: int, folder: Path) -> None:
     together = torch.cat(data)
     torch.testing.assert_close(layer.running_mean, together.mean(0), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(layer.running_var, together.var(0, correction=0), rtol=1e-5, atol=1e-6)
+    PreciseBN(1, model, [] if rank else data[:1], num_iter=2).update_stats()  # the loader of one rank has nothing
+    torch.testing.assert_close(layer.running_mean, data[0].mean(0), rtol=1e-5, atol=1e-6)
 
 
 @checks("ValidationLoss")

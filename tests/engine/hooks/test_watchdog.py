@@ -233,7 +233,7 @@ def test_a_debuggers_prompt_is_no_hang(caplog: pytest.LogCaptureFixture) -> None
     assert set(places) == {"(debugger)"} and Until(caplog).reports() == []
 
 
-def test_ranks_that_wait_for_one_at_a_prompt_do_not_hang(tmp_path: Path) -> None:
+def test_ranks_that_wait_for_one_at_a_prompt_do_not_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     watchdog = Watchdog(10)
     watchdog._board, other = Board(tmp_path, 0, 2), Board(tmp_path, 1, 2)
     other.write(3, Place("after_step", "EvalHook"))
@@ -241,6 +241,10 @@ def test_ranks_that_wait_for_one_at_a_prompt_do_not_hang(tmp_path: Path) -> None
     other.write(3, Place("after_step", "(debugger)"))
     assert watchdog._exceeded(1500, 3, Place("backward")) == 0
     other.write(3, Place("forward"))
+    assert watchdog._exceeded(50, 3, Place("backward")) == 10
+    other.write(3, Place("after_step", "EvalHook"))
+    later = time.time() + 60
+    monkeypatch.setattr("time.time", lambda: later)  # a rank that tells nothing any more is at work no more
     assert watchdog._exceeded(50, 3, Place("backward")) == 10
 
 
@@ -256,8 +260,12 @@ def test_a_trainer_that_is_gone_ends_the_thread() -> None:
 
 
 def test_bad_arguments() -> None:
-    with pytest.raises(TrainingError, match=r"timeout=0"):
+    with pytest.raises(TrainingError, match=r"^timeout=0 of"):
         Watchdog(0)
+    with pytest.raises(TrainingError, match=r"first_timeout=-1 of"):
+        Watchdog(1, first_timeout=-1)
+    with pytest.raises(TrainingError, match=r"hooks_timeout=nan of"):
+        Watchdog(None, hooks_timeout=float("nan"))
     with pytest.raises(TrainingError, match=r"folder='not/there' .* make it"):
         Watchdog(1, folder="not/there")
 
@@ -273,3 +281,32 @@ def test_without_a_place_for_notes_each_rank_tells_of_itself(
     monkeypatch.setattr(comm, "all_gather", lambda value: [value, ""])
     assert Watchdog(1)._make_board() is None
     assert "tells of itself alone" in caplog.text and "No space left" in caplog.text
+
+
+def test_notes_of_a_training_whose_processes_are_gone_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    monkeypatch.setattr(comm, "all_gather", lambda value: [value, ""])
+    killed = Watchdog(1, folder=tmp_path)._make_board()
+    assert killed is not None
+    killed.write(3, Place("forward"))
+    alive = Watchdog(1, folder=tmp_path)._make_board()
+    assert alive is not None and set(tmp_path.iterdir()) == {killed.folder, alive.folder}
+    killed._occupancy.end()  # as the system does for a process that is gone
+    following = Watchdog(1, folder=tmp_path)._make_board()
+    assert following is not None and set(tmp_path.iterdir()) == {alive.folder, following.folder}
+    for board in (alive, following):
+        board.leave()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_does_not_wait_for_others_when_the_training_is_over(tmp_path: Path) -> None:
+    watchdog = Watchdog(100)
+    watchdog._board, other = Board(tmp_path, 0, 2), Board(tmp_path, 1, 2)
+    watchdog._thread_id = threading.get_ident()
+    other.write(3, Place("forward"))  # and does not answer
+    threading.Timer(0.2, watchdog._stopped.set).start()
+    start = time.monotonic()
+    assert "Rank 1 did not tell its stacks" in watchdog._everything(watchdog._board, watchdog._board.ask())
+    assert 0.2 <= time.monotonic() - start < 40  # rather than half of its limit

@@ -59,6 +59,21 @@ def test_every_part_of_the_loop_is_known_by_name() -> None:
     ]
 
 
+def test_a_backward_may_wait_for_the_gradients_of_other_ranks_and_a_forward_does_not() -> None:
+    trainer = tiny_trainer()
+    finder = PlaceFinder(trainer)
+    seen: list[tuple[str, bool]] = []
+
+    def look(*_: Any) -> None:
+        place = finder.place(threading.get_ident())
+        seen.append((place.phase, place.waits))
+
+    trainer.model.conv.register_forward_pre_hook(look)  # type: ignore[union-attr]
+    trainer.model.conv.register_full_backward_hook(look)  # type: ignore[union-attr]
+    trainer.train(0, 1)
+    assert seen == [("forward", False), ("backward", True)]
+
+
 def test_an_overridden_and_decorated_step_is_known_and_what_is_no_training_is_not() -> None:
     seen: list[Place] = []
 
