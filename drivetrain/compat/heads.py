@@ -1,15 +1,15 @@
 """What stands on a backbone, with detectron2's arguments, as lazy configs describe it.
 
 The classes make the parts of :mod:`drivetrain.modeling.detectron2`. What those are asked for differs from what
-detectron2's are: one that overrides how a part of it works is refused when it is defined.
+detectron2's are: a class that overrides a method which would not be called is refused when it is defined.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from drivetrain.errors import ModelError
 from drivetrain.modeling.detectron2 import roi_heads, rpn
@@ -19,10 +19,11 @@ from drivetrain.modeling.detectron2.fcos import FCOSHead as OwnFCOSHead
 from drivetrain.modeling.detectron2.keypoint_head import KeypointHead
 from drivetrain.modeling.detectron2.layers import ShapeSpec
 from drivetrain.modeling.detectron2.mask_head import MaskHead
-from drivetrain.modeling.detectron2.pooler import ROIPooler as OwnROIPooler
 from drivetrain.modeling.detectron2.regression import BoxLoss
 
+from . import calls
 from .anchors import given_anchors
+from .calls import refuse_overrides, without_config
 from .matching import Box2BoxTransform, Matcher
 
 __all__ = [
@@ -40,16 +41,13 @@ __all__ = [
 ]
 
 
-def _refuse_overrides(cls: type, names: Sequence[str]) -> None:
-    if found := [name for name in names if name in vars(cls)]:
-        raise ModelError(
-            f"{cls.__name__}.{found[0]} would not be called: the parts of a model are asked for other things here than "
-            "in detectron2; register a whole architecture with META_ARCH_REGISTRY, or give DefaultTrainer a model"
-        )
-
-
 class StandardRPNHead(rpn.RPNHead):
     """Objectness and box differences of every anchor."""
+
+    def __init_subclass__(cls) -> None:
+        """Refuse what would be asked for something else."""
+        super().__init_subclass__()
+        refuse_overrides(cls, ("forward",))
 
     def __init__(
         self, *, in_channels: int, num_anchors: int, box_dim: int = 4, conv_dims: Sequence[int] = (-1,)
@@ -64,14 +62,10 @@ class StandardRPNHead(rpn.RPNHead):
         super().__init__(in_channels, num_anchors, conv_dims)
 
 
-class RPN(rpn.RPN):
+class RPN(calls.RPN):
     """Proposes boxes that may hold an object."""
 
-    def __init_subclass__(cls) -> None:
-        """Refuse what would not be called."""
-        super().__init_subclass__()
-        _refuse_overrides(cls, ("forward", "label_and_sample_anchors", "losses", "predict_proposals"))
-
+    @without_config
     def __init__(
         self,
         *,
@@ -107,17 +101,29 @@ class RPN(rpn.RPN):
         super().__init__(in_features, head, given_anchors(anchor_generator), options)
 
 
-class ROIPooler(OwnROIPooler):
+class ROIPooler(calls.ROIPooler):
     """Cuts features of one size out of feature maps."""
 
     def __init__(
-        self, output_size: int | Sequence[int], scales: Sequence[float], sampling_ratio: int, pooler_type: str
+        self,
+        output_size: int | Sequence[int],
+        scales: Sequence[float],
+        sampling_ratio: int,
+        pooler_type: str,
+        canonical_box_size: int = 224,
+        canonical_level: int = 4,
     ) -> None:
         """``scales`` are those of the feature maps, 1 / stride.
 
         Raises:
-            ModelError: there is no such pooler, or features are to be cut to a size that is not square.
+            ModelError: there is no such pooler, features are to be cut to a size that is not square, or boxes of other
+                than 224 pixels belong to level 4.
         """
+        if (canonical_box_size, canonical_level) != (224, 4):
+            raise ModelError(
+                f"canonical_box_size {canonical_box_size} and canonical_level {canonical_level} were received, but "
+                "boxes of 224 pixels belong to level 4 here"
+            )
         sides = {output_size} if isinstance(output_size, int) else set(output_size)
         if len(sides) != 1:
             raise ModelError(f"output_size is {output_size!r}, but features are cut to squares here")
@@ -127,6 +133,7 @@ class ROIPooler(OwnROIPooler):
 class FastRCNNConvFCHead(BoxHead):
     """Convolutions, then fully connected layers."""
 
+    @without_config
     def __init__(
         self, input_shape: ShapeSpec, *, conv_dims: Sequence[int], fc_dims: Sequence[int], conv_norm: str = ""
     ) -> None:
@@ -142,8 +149,9 @@ class FastRCNNOutputLayers(BoxPredictor):
     def __init_subclass__(cls) -> None:
         """Refuse what would not be called."""
         super().__init_subclass__()
-        _refuse_overrides(cls, ("losses", "inference", "predict_boxes", "predict_probs", "box_reg_loss"))
+        refuse_overrides(cls, ("losses", "inference", "predict_boxes", "predict_probs", "box_reg_loss"))
 
+    @without_config
     def __init__(
         self,
         input_shape: ShapeSpec | int,
@@ -156,8 +164,17 @@ class FastRCNNOutputLayers(BoxPredictor):
         cls_agnostic_bbox_reg: bool = False,
         smooth_l1_beta: float = 0.0,
         box_reg_loss_type: str = "smooth_l1",
+        loss_weight: float | Mapping[str, float] = 1.0,
     ) -> None:
-        """Layers over features of a shape, or of that many channels."""
+        """Layers over features of a shape, or of that many channels; ``loss_weight`` may weigh ``loss_box_reg``.
+
+        Raises:
+            ModelError: ``loss_weight`` weighs another loss.
+        """
+        weights = dict(loss_weight) if isinstance(loss_weight, Mapping) else {"loss_cls": loss_weight}
+        box_loss_weight = float(weights.pop("loss_box_reg", 1.0))
+        if any(weight != 1 for weight in weights.values()):
+            raise ModelError(f"loss_weight is {loss_weight!r}, but loss_box_reg alone has a weight here: give a dict")
         options = PredictorOptions(
             num_classes=num_classes,
             loss=BoxLoss(box2box_transform.weights, box_reg_loss_type, smooth_l1_beta),
@@ -165,6 +182,7 @@ class FastRCNNOutputLayers(BoxPredictor):
             score_thresh=test_score_thresh,
             nms_thresh=test_nms_thresh,
             detections_per_image=test_topk_per_image,
+            box_loss_weight=box_loss_weight,
         )
         if not isinstance(input_shape, int):
             input_shape = (input_shape.channels or 0) * (input_shape.height or 1) * (input_shape.width or 1)
@@ -179,6 +197,14 @@ class MaskRCNNConvUpsampleHead(MaskHead):
     ) -> None:
         """Layers over features of a shape; the last of ``conv_dims`` is the upsampling's."""
         super().__init__(input_shape.channels or 0, num_classes, conv_dims, conv_norm)
+
+    def layers(self, x: Tensor) -> Tensor:
+        """Features (N, C, S, S) to logits (N, K, 2 S, 2 S): what a class derived from this overrides."""
+        return super().forward(x)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """:meth:`layers`."""
+        return self.layers(features)
 
 
 class KRCNNConvDeconvUpsampleHead(KeypointHead):
@@ -205,24 +231,24 @@ class KRCNNConvDeconvUpsampleHead(KeypointHead):
             input_shape.channels or 0, num_keypoints, conv_dims, loss_weight=loss_weight, normalizer=normalizer
         )
 
+    def layers(self, x: Tensor) -> Tensor:
+        """Features (N, C, S, S) to logits (N, K, 4 S, 4 S): what a class derived from this overrides."""
+        return super().forward(x)
 
-class _Heads(roi_heads.ROIHeads):
-    """Refuses, in what is derived from it, what would not be called."""
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        names = ("_forward_box", "_forward_mask", "_forward_keypoint", "_shared_roi_transform")
-        _refuse_overrides(cls, ("forward", "label_and_sample_proposals", "forward_with_given_boxes", *names))
+    def forward(self, features: Tensor) -> Tensor:
+        """:meth:`layers`."""
+        return self.layers(features)
 
 
-class StandardROIHeads(_Heads):
+class StandardROIHeads(calls.ROIHeads):
     """Boxes, masks and keypoints, each from features of their own."""
 
+    @without_config
     def __init__(
         self,
         *,
         box_in_features: Sequence[str],
-        box_pooler: OwnROIPooler,
+        box_pooler: calls.ROIPooler,
         box_head: nn.Module,
         box_predictor: BoxPredictor,
         num_classes: int,
@@ -231,10 +257,10 @@ class StandardROIHeads(_Heads):
         proposal_matcher: Matcher,
         proposal_append_gt: bool = True,
         mask_in_features: Sequence[str] | None = None,
-        mask_pooler: OwnROIPooler | None = None,
+        mask_pooler: calls.ROIPooler | None = None,
         mask_head: MaskHead | None = None,
         keypoint_in_features: Sequence[str] | None = None,
-        keypoint_pooler: OwnROIPooler | None = None,
+        keypoint_pooler: calls.ROIPooler | None = None,
         keypoint_head: KeypointHead | None = None,
     ) -> None:
         """Assemble the parts; a branch is there if its ``..._in_features`` are.
@@ -256,14 +282,15 @@ class StandardROIHeads(_Heads):
         )
 
 
-class Res5ROIHeads(_Heads):
+class Res5ROIHeads(calls.ROIHeads):
     """Boxes and masks from the last stage of a ResNet, run on each box."""
 
+    @without_config
     def __init__(
         self,
         *,
         in_features: Sequence[str],
-        pooler: OwnROIPooler,
+        pooler: calls.ROIPooler,
         res5: Sequence[nn.Module] | nn.Sequential,
         box_predictor: BoxPredictor,
         num_classes: int,
@@ -291,7 +318,7 @@ class Res5ROIHeads(_Heads):
 
 
 def _branch(
-    name: str, of_boxes: Sequence[str], features: Sequence[str] | None, pooler: OwnROIPooler | None, head: Any
+    name: str, of_boxes: Sequence[str], features: Sequence[str] | None, pooler: calls.ROIPooler | None, head: Any
 ) -> Any:
     """Pooler and head of a branch, or None."""
     if features is None:
@@ -319,6 +346,11 @@ def _check_classes(num_classes: int, predictor: BoxPredictor) -> None:
 class RetinaNetHead(DenseHead):
     """Class scores and box differences of every anchor."""
 
+    def __init_subclass__(cls) -> None:
+        """Refuse what would be asked for something else."""
+        super().__init_subclass__()
+        refuse_overrides(cls, ("forward",))
+
     def __init__(
         self,
         *,
@@ -340,6 +372,11 @@ class RetinaNetHead(DenseHead):
 
 class FCOSHead(OwnFCOSHead):
     """Class scores, distances to the four sides and centerness of every place."""
+
+    def __init_subclass__(cls) -> None:
+        """Refuse what would be asked for something else."""
+        super().__init_subclass__()
+        refuse_overrides(cls, ("forward",))
 
     def __init__(
         self,

@@ -6,13 +6,26 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torchvision.ops
 from torch import Tensor, nn
 
 from drivetrain.errors import ModelError
 from drivetrain.modeling.detectron2 import layers as own
 from drivetrain.modeling.detectron2.layers import ShapeSpec
+from drivetrain.modeling.detectron2.resnet import BasicBlock, BasicStem, BottleneckBlock
 
-__all__ = ["Conv2d", "ShapeSpec", "batched_nms", "cat", "get_norm", "nonzero_tuple"]
+from .also_counts import AlsoCounts
+
+__all__ = [
+    "CNNBlockBase",
+    "Conv2d",
+    "FrozenBatchNorm2d",
+    "ShapeSpec",
+    "batched_nms",
+    "cat",
+    "get_norm",
+    "nonzero_tuple",
+]
 
 
 class Conv2d(nn.Conv2d):
@@ -41,6 +54,49 @@ class Conv2d(nn.Conv2d):
         if self.norm is not None:
             output = self.norm(output)
         return output if self.activation is None else self.activation(output)
+
+
+class FrozenBatchNorm2d(torchvision.ops.FrozenBatchNorm2d, metaclass=AlsoCounts):  # type: ignore[misc]
+    """``torchvision.ops.FrozenBatchNorm2d``, which can be made of the batch norms of a network."""
+
+    also_counts = (torchvision.ops.FrozenBatchNorm2d,)
+
+    @classmethod
+    def convert_frozen_batchnorm(cls, module: nn.Module) -> nn.Module:
+        """The module with its batch norms frozen, in place; a batch norm itself gives a new module."""
+        if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
+            frozen = cls(module.num_features, module.eps)
+            if module.running_mean is not None:
+                frozen = frozen.to(module.running_mean.device)
+            frozen.load_state_dict(module.state_dict(), strict=False)  # it may have no weights
+            return frozen
+        for name, child in module.named_children():
+            setattr(module, name, cls.convert_frozen_batchnorm(child))
+        return module
+
+
+class CNNBlockBase(nn.Module, metaclass=AlsoCounts):
+    """What a block of a convolutional network is derived from.
+
+    Attributes:
+        in_channels: of its input.
+        out_channels: of its output.
+        stride: from one to the other.
+    """
+
+    also_counts = (BasicBlock, BasicStem, BottleneckBlock)
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        """Note the numbers."""
+        super().__init__()
+        self.in_channels, self.out_channels, self.stride = in_channels, out_channels, stride
+
+    def freeze(self) -> CNNBlockBase:
+        """Train it no more, and freeze its batch norms; the block itself."""
+        for parameter in self.parameters():
+            parameter.requires_grad = False
+        FrozenBatchNorm2d.convert_frozen_batchnorm(self)
+        return self
 
 
 def get_norm(norm: str | Callable[[int], nn.Module] | None, out_channels: int) -> nn.Module | None:

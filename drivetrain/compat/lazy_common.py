@@ -38,6 +38,8 @@ def common_config(name: str) -> LazyNode:
         return _PARTS[name]()
     if name in _WHOLE:
         return _whole(*_WHOLE[name])
+    if name in _ABSENT:
+        raise ConfigError(f"the lazy config {name!r} is not here: {_ABSENT[name]}")
     known = (*_PARTS, *_WHOLE)
     raise ConfigError(
         f"the lazy config {name!r} is not here{did_you_mean(name, known) or ';'} there are {', '.join(known)}"
@@ -128,3 +130,17 @@ _WHOLE: MappingProxyType[str, tuple[Callable[[], LazyNode], Callable[[], LazyNod
     }
 )
 """Config -> its model, its data, learning rate, and whether masks are loaded."""
+
+_PANOPTIC = "panoptic models are those of transformers (MODEL.NAME mask2former... in a YAML config)"
+
+_ABSENT: MappingProxyType[str, str] = MappingProxyType(
+    {
+        "common/coco_loader_lsj.py": "take common/data/coco.py, and ResizeScale and FixedSizeCrop as augmentations",
+        "common/data/coco_panoptic_separated.py": _PANOPTIC,
+        "common/models/cascade_rcnn.py": "Cascade R-CNN is not here; take common/models/mask_rcnn_fpn.py",
+        "common/models/mask_rcnn_vitdet.py": "ViT backbones are not here; set model.backbone of "
+        "common/models/mask_rcnn_fpn.py to a LazyCall of a network of your own",
+        "common/models/panoptic_fpn.py": _PANOPTIC,
+    }
+)
+"""What is not here, and what to take instead."""

@@ -17,6 +17,7 @@ from drivetrain.errors import IncompatibleWeightsError
 from drivetrain.modeling.build import has_meta_architecture
 
 from .config import get_cfg
+from .modeling import in_their_form
 
 __all__ = ["DefaultPredictor"]
 
@@ -37,6 +38,7 @@ class DefaultPredictor(defaults.DefaultPredictor):
         without_weights.MODEL.WEIGHTS = ""
         super().__init__(without_weights)
         self.cfg = cfg.clone()
+        self.model = in_their_form(self.model)
         if cfg.MODEL.WEIGHTS:
             saved = _load(self.model, str(cfg.MODEL.WEIGHTS))
             self.metadata = self._known_of(self._class_names(), list(saved.get("class_names", [])))

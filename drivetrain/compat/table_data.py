@@ -86,9 +86,10 @@ DATA: MappingProxyType[str, Names] = MappingProxyType(
             **same("drivetrain.data.formats", "load_sem_seg"),
         },
         "detectron2.data.datasets.coco_panoptic": same("drivetrain.data.formats", "register_coco_panoptic"),
-        "detectron2.data.datasets.pascal_voc": same(
-            "drivetrain.data.formats", "load_voc_instances register_pascal_voc"
-        ),
+        "detectron2.data.datasets.pascal_voc": {
+            **same("drivetrain.data.formats", "load_voc_instances register_pascal_voc"),
+            "CLASS_NAMES": "drivetrain.data.formats.voc:VOC_CLASSES",
+        },
         "detectron2.data.datasets.register_coco": same("drivetrain.data", "register_coco_instances"),
         "detectron2.data.samplers": _SAMPLERS,
         "detectron2.data.samplers.distributed_sampler": _SAMPLERS,

@@ -11,7 +11,7 @@ __all__ = ["MODELING", "MODELING_MODULES"]
 _ARCHITECTURES = same("drivetrain.compat.modeling", "FCOS GeneralizedRCNN RetinaNet") | same(
     "drivetrain.compat.registry", "META_ARCH_REGISTRY"
 )
-_BUILD = same("drivetrain.modeling", "build_model")
+_BUILD = same("drivetrain.compat.modeling", "build_model")
 _RESNET = same("drivetrain.compat.backbones", "ResNet") | same(
     "drivetrain.modeling.detectron2.resnet", "BasicBlock BasicStem BottleneckBlock"
 )
@@ -38,8 +38,16 @@ _BOX_HEADS = same("drivetrain.compat.heads", "FastRCNNConvFCHead")
 _OUTPUTS = same("drivetrain.compat.heads", "FastRCNNOutputLayers")
 _MASK_HEADS = same("drivetrain.compat.heads", "MaskRCNNConvUpsampleHead")
 _KEYPOINT_HEADS = same("drivetrain.compat.heads", "KRCNNConvDeconvUpsampleHead")
-_LAYERS = same("drivetrain.compat.layers", "Conv2d ShapeSpec batched_nms cat get_norm nonzero_tuple") | {
-    "FrozenBatchNorm2d": "torchvision.ops:FrozenBatchNorm2d",
+_FROZEN = same("drivetrain.compat.layers", "FrozenBatchNorm2d")
+_BOX_LOSSES = {
+    "ciou_loss": "torchvision.ops:complete_box_iou_loss",
+    "diou_loss": "torchvision.ops:distance_box_iou_loss",
+}
+_LAYERS = {
+    **same("drivetrain.compat.layers", "CNNBlockBase Conv2d ShapeSpec batched_nms cat get_norm nonzero_tuple"),
+    **_FROZEN,
+    **_BOX_LOSSES,
+    "nms": "torchvision.ops:nms",
     **{name: f"torch.nn:{name}" for name in ("BatchNorm2d", "ConvTranspose2d", "Linear")},
     "interpolate": "torch.nn.functional:interpolate",
     "cross_entropy": "torch.nn.functional:cross_entropy",
@@ -55,6 +63,7 @@ MODELING: MappingProxyType[str, Names] = MappingProxyType(
             **_PYRAMID_BUILDERS,
             **_ANCHORS,
             **same("drivetrain.compat.tta", "GeneralizedRCNNWithTTA DatasetMapperTTA"),
+            **same("drivetrain.compat.postprocessing", "detector_postprocess"),
         },
         "detectron2.modeling.meta_arch": {**_ARCHITECTURES, **_BUILD},
         "detectron2.modeling.meta_arch.build": {
@@ -79,10 +88,14 @@ MODELING: MappingProxyType[str, Names] = MappingProxyType(
         "detectron2.modeling.backbone.resnet": {
             **_RESNET,
             **same("drivetrain.modeling.detectron2.backbones", "build_resnet_backbone"),
+            "ResNetBlockBase": "drivetrain.compat.layers:CNNBlockBase",
         },
         "detectron2.modeling.box_regression": same("drivetrain.compat.matching", "Box2BoxTransform"),
         "detectron2.modeling.matcher": same("drivetrain.compat.matching", "Matcher"),
         "detectron2.modeling.poolers": same("drivetrain.compat.heads", "ROIPooler"),
+        "detectron2.modeling.postprocessing": same(
+            "drivetrain.compat.postprocessing", "detector_postprocess sem_seg_postprocess"
+        ),
         "detectron2.modeling.proposal_generator": same("drivetrain.compat.heads", "RPN"),
         "detectron2.modeling.proposal_generator.rpn": same("drivetrain.compat.heads", "RPN StandardRPNHead"),
         "detectron2.modeling.roi_heads": {
@@ -97,6 +110,7 @@ MODELING: MappingProxyType[str, Names] = MappingProxyType(
         "detectron2.modeling.roi_heads.fast_rcnn": _OUTPUTS,
         "detectron2.modeling.roi_heads.mask_head": _MASK_HEADS,
         "detectron2.modeling.roi_heads.keypoint_head": _KEYPOINT_HEADS,
+        "detectron2.modeling.sampling": same("drivetrain.compat.matching", "subsample_labels"),
         "detectron2.modeling.test_time_augmentation": same(
             "drivetrain.compat.tta", "GeneralizedRCNNWithTTA DatasetMapperTTA"
         ),
@@ -104,9 +118,14 @@ MODELING: MappingProxyType[str, Names] = MappingProxyType(
         "detectron2.layers.wrappers": same("drivetrain.compat.layers", "Conv2d cat nonzero_tuple"),
         "detectron2.layers.batch_norm": {
             **same("drivetrain.compat.layers", "get_norm"),
-            "FrozenBatchNorm2d": "torchvision.ops:FrozenBatchNorm2d",
+            **_FROZEN,
         },
-        "detectron2.layers.nms": same("drivetrain.compat.layers", "batched_nms"),
+        "detectron2.layers.blocks": same("drivetrain.compat.layers", "CNNBlockBase"),
+        "detectron2.layers.losses": _BOX_LOSSES,
+        "detectron2.layers.nms": {
+            **same("drivetrain.compat.layers", "batched_nms"),
+            "nms": "torchvision.ops:nms",
+        },
         "detectron2.layers.shape_spec": same("drivetrain.compat.layers", "ShapeSpec"),
     }
 )

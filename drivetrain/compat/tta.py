@@ -16,7 +16,7 @@ from drivetrain.modeling.contract import Batch, Outputs
 from drivetrain.modeling.detectron2 import GeneralizedRCNN
 from drivetrain.modeling.detectron2.adapter import in_output_image
 from drivetrain.modeling.detectron2.mask_head import paste_masks
-from drivetrain.structures import Boxes, Instances
+from drivetrain.structures import Boxes, ImageList, Instances
 
 __all__ = ["DatasetMapperTTA", "GeneralizedRCNNWithTTA"]
 
@@ -121,16 +121,22 @@ class GeneralizedRCNNWithTTA(nn.Module):
     def _boxes(self, part: list[dict[str, Any]], size: tuple[int, int]) -> list[Instances]:
         """Boxes, scores and classes in each of these variants, in the pixels of the original image of that size."""
         if self.cfg.MODEL.MASK_ON:  # without the masks, which would be thrown away
-            found = self.model.boxes(self.model.preprocess(part))  # type: ignore[operator]
+            found = self.model.boxes(self._prepared(part))  # type: ignore[operator]
             outputs = [in_output_image(boxes, *size) for boxes in found]
         else:
             outputs = [output["instances"] for output in self.model(part)]
         return [_unflipped(found, variant.get("flipped", False)) for found, variant in zip(outputs, part, strict=True)]
 
+    def _prepared(self, part: list[dict[str, Any]]) -> ImageList:
+        """The images of these variants as the model prepares them, which may be in a way of its own."""
+        prepare: Any = getattr(self.model, "preprocess_image", self.model.preprocess)
+        images: ImageList = prepare(part)
+        return images
+
     def _masks(self, part: list[dict[str, Any]], boxes: Tensor, classes: Tensor, size: tuple[int, int]) -> list[Tensor]:
         """Of each of these variants the masks (N, S, S), from 0 to 1, of boxes (N, 4) in the original image of
         (height, width) ``size``; in that image's orientation."""
-        images = self.model.preprocess(part)  # type: ignore[operator]
+        images = self._prepared(part)
         found = []
         for variant, (height, width) in zip(part, images.image_sizes, strict=True):
             seen = _mirrored(boxes, size[1]) if variant.get("flipped", False) else boxes

@@ -49,6 +49,13 @@ _LAZY = (
     "configs in Python are no files here: take model_zoo.get_config(...) of those that there are, or the .yaml of the "
     "same name"
 )
+_LAZY_PART = "parts of configs in Python are no files here: take model_zoo.get_config(...)"
+_CASCADE = "Cascade R-CNN is not here; take COCO-InstanceSegmentation/mask_rcnn_..."
+_PANOPTIC = "panoptic models are those of transformers (MODEL.NAME mask2former...)"
+_DATASET = (
+    "take the config of the same model under COCO-Detection/ or COCO-InstanceSegmentation/, and set DATASETS.TRAIN, "
+    "DATASETS.TEST and MODEL.ROI_HEADS.NUM_CLASSES"
+)
 _OTHER = "of the model zoo there are COCO-Detection, COCO-InstanceSegmentation and COCO-Keypoints here"
 
 _ABSENT = (  # the beginnings of names, and why those are not here
@@ -56,12 +63,13 @@ _ABSENT = (  # the beginnings of names, and why those are not here
     ("COCO-Detection/fast_rcnn_", "Fast R-CNN needs precomputed proposals, which are not read here; take faster_rcnn_"),
     ("COCO-InstanceSegmentation/mask_rcnn_regnet", "RegNet backbones are not here"),
     ("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x_giou", "set MODEL.RPN.BBOX_REG_LOSS_TYPE 'giou' yourself"),
-    ("COCO-PanopticSegmentation/", "panoptic models are those of transformers (MODEL.NAME mask2former...)"),
-    *(
-        (start, _OTHER)
-        for start in ("Cityscapes/", "Detectron1-Comparisons/", "LVISv", "Misc/", "PascalVOC-Detection/")
-    ),
-    *((start, _OTHER) for start in ("new_baselines/", "quick_schedules/")),
+    ("COCO-PanopticSegmentation/", _PANOPTIC),
+    ("Misc/cascade_mask_rcnn_", _CASCADE),
+    ("Misc/panoptic_fpn_", _PANOPTIC),
+    ("Misc/semantic_", "segmentation models are those of torchvision and transformers, chosen by MODEL.NAME"),
+    ("common/", _LAZY_PART),
+    *((start, _DATASET) for start in ("Cityscapes/", "LVISv", "PascalVOC-Detection/")),
+    *((start, _OTHER) for start in ("Detectron1-Comparisons/", "Misc/", "new_baselines/", "quick_schedules/")),
 )
 
 _COCO = (

@@ -15,13 +15,25 @@ import pytest
 import torch
 
 from drivetrain.compat.builtin_datasets import register_builtin
+from drivetrain.compat.config import get_cfg
 from drivetrain.compat.importer import install, uninstall
+from drivetrain.config import CfgNode
 from drivetrain.data.formats.synthetic import make_synthetic
 from drivetrain.modeling.registry import MODELS
 
 SCRIPTS = Path(__file__).parent / "scripts"
 
 Run = Callable[..., dict[str, Any]]
+
+STAGES = ["res2", "res3", "res4", "res5"]
+SMALL = [
+    *("MODEL.DEVICE", "cpu", "MODEL.RESNETS.OUT_FEATURES", STAGES, "MODEL.FPN.IN_FEATURES", STAGES),
+    *("MODEL.RESNETS.WIDTH_PER_GROUP", 8, "MODEL.RESNETS.RES2_OUT_CHANNELS", 32, "MODEL.FPN.OUT_CHANNELS", 32),
+    *("MODEL.BACKBONE.NAME", "build_resnet_fpn_backbone", "MODEL.ROI_HEADS.NAME", "StandardROIHeads"),
+    *("MODEL.RPN.IN_FEATURES", ["p2", "p3", "p4", "p5", "p6"], "MODEL.ROI_HEADS.IN_FEATURES", ["p2", "p3", "p4", "p5"]),
+    *("MODEL.ANCHOR_GENERATOR.SIZES", [[8], [16], [32], [64], [128]], "MODEL.ROI_BOX_HEAD.NUM_FC", 1),
+    *("MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION", 7, "MODEL.ROI_BOX_HEAD.FC_DIM", 16),
+]
 
 
 @pytest.fixture(scope="session")
@@ -79,3 +91,15 @@ def environment(shapes_folder: Path) -> dict[str, str]:
     """The environment of a script in a process of its own."""
     root = str(Path(__file__).resolve().parents[2])
     return {**os.environ, "SHAPES": str(shapes_folder), "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def small_cfg() -> Callable[..., CfgNode]:
+    """Makes configs of a small two-stage detector: ``small_cfg(key, value, ...)``."""
+
+    def make(*overrides: object) -> CfgNode:
+        cfg = get_cfg()
+        cfg.merge_from_list([*SMALL, *overrides])
+        return cfg
+
+    return make

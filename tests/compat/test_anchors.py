@@ -34,6 +34,8 @@ def test_from_a_config_and_one_derived_from_it() -> None:
     shapes = [ShapeSpec(stride=16)]
     made = DefaultAnchorGenerator(cfg, shapes)
     assert made.num_anchors == [15] and made.offset == 0.0
+    cfg.MODEL.ANCHOR_GENERATOR.OFFSET = 0.5
+    assert DefaultAnchorGenerator(cfg, shapes).offset == 0.5
     assert isinstance(build_anchor_generator(cfg, shapes), AnchorGenerator)
 
     class Clustered(DefaultAnchorGenerator):

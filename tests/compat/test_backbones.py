@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from drivetrain.compat.backbones import Backbone, ResNet, make_default_stages, make_stage
 from drivetrain.compat.config import get_cfg
+from drivetrain.compat.layers import CNNBlockBase
 from drivetrain.errors import ConfigError, ModelError
 from drivetrain.modeling import build_model
 from drivetrain.modeling.detectron2.backbones import BACKBONES
+from drivetrain.modeling.detectron2.fpn import FPN
 from drivetrain.modeling.detectron2.layers import ShapeSpec
 from drivetrain.modeling.detectron2.resnet import BasicBlock, BasicStem, BottleneckBlock, ResNetOptions, make_resnet
 
@@ -21,7 +23,7 @@ from drivetrain.modeling.detectron2.resnet import BasicBlock, BasicStem, Bottlen
 @torch.no_grad()
 def test_the_default_stages_are_the_networks_of_configs(depth: int) -> None:
     blocks = {"norm": "FrozenBN"} if depth < 50 else {"norm": "FrozenBN", "stride_in_1x1": True}
-    net = ResNet(BasicStem(norm="FrozenBN"), ResNet.make_default_stages(depth, **blocks), ["res4", "res5"], freeze_at=2)
+    net = ResNet(BasicStem(norm="FrozenBN"), ResNet.make_default_stages(depth, **blocks), None, ["res4", "res5"], 2)
     options = ResNetOptions(depth=depth, res2_out_channels=64 if depth < 50 else 256)
     other = make_resnet(options, ["res4", "res5"], freeze_at=2)
     other.load_state_dict(net.state_dict())
@@ -34,6 +36,31 @@ def test_the_default_stages_are_the_networks_of_configs(depth: int) -> None:
 
 def test_the_last_stage_is_the_default() -> None:
     assert ResNet(BasicStem(norm="BN"), make_default_stages(18, norm="BN")[:2]).out_features == ("res3",)
+
+
+def test_what_networks_of_older_scripts_are_made_with() -> None:
+    older = make_stage(BasicBlock, 3, first_stride=2, in_channels=8, out_channels=8, norm="BN")
+    assert [block.stride for block in older] == [2, 1, 1]
+    net = ResNet(BasicStem(norm="BN"), make_default_stages(18, norm="BN"), out_features=["res2", "res3"])
+    assert all(p.requires_grad for p in net.parameters())
+    assert net.freeze(2) is net and not hasattr(net, "res4")
+    expected = {name: not name.startswith(("stem.", "res2.")) for name, _ in net.named_parameters()}
+    assert {name: p.requires_grad for name, p in net.named_parameters()} == expected
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in (*net.stem.modules(), *net.res2.modules()))
+    assert net.freeze(5) is net and not any(p.requires_grad for p in net.parameters())
+    with pytest.raises(ModelError, match="num_classes is 1000, but a ResNet here gives feature maps alone"):
+        ResNet(BasicStem(norm="BN"), make_default_stages(18, norm="BN"), 1000)
+
+
+def test_the_networks_of_the_models_are_backbones_too() -> None:
+    class Mine(Backbone):
+        pass
+
+    net = make_resnet(ResNetOptions(depth=18, res2_out_channels=64), ["res2", "res3"])
+    pyramid = FPN(net, ["res2", "res3"], 8)
+    assert isinstance(net, Backbone) and isinstance(pyramid, Backbone) and isinstance(Mine(), Backbone)
+    assert not isinstance(net, Mine) and not isinstance(net.stem, Backbone)
+    assert isinstance(net.stem, CNNBlockBase) and isinstance(net.res2[0], CNNBlockBase)  # type: ignore[index]
 
 
 def test_a_stage_of_ones_own() -> None:

@@ -6,7 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from drivetrain.compat.layers import Conv2d, ShapeSpec, batched_nms, cat, get_norm, nonzero_tuple
+from drivetrain.compat.layers import (
+    CNNBlockBase,
+    Conv2d,
+    FrozenBatchNorm2d,
+    ShapeSpec,
+    batched_nms,
+    cat,
+    get_norm,
+    nonzero_tuple,
+)
 from drivetrain.errors import ModelError
 
 
@@ -41,3 +50,38 @@ def test_small_helpers() -> None:
         cat(one)  # type: ignore[arg-type]
     assert [t.tolist() for t in nonzero_tuple(torch.tensor([[0, 1], [1, 0]]))] == [[0, 1], [1, 0]]
     assert ShapeSpec(channels=3) == ShapeSpec(3, None, None, None)
+
+
+def test_batch_norms_are_frozen_as_they_are() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(nn.BatchNorm2d(4, eps=0.1), nn.BatchNorm2d(4, affine=False)))
+    net(torch.randn(8, 3, 5, 5))  # makes statistics
+    image = torch.randn(1, 3, 5, 5)
+    expected = net.eval()(image)
+    assert FrozenBatchNorm2d.convert_frozen_batchnorm(net) is net
+    assert [type(layer) for layer in net[1]] == [FrozenBatchNorm2d] * 2  # type: ignore[arg-type]
+    torch.testing.assert_close(net.train()(image), expected)
+    alone = nn.BatchNorm2d(2)
+    assert type(FrozenBatchNorm2d.convert_frozen_batchnorm(alone)) is FrozenBatchNorm2d
+    elsewhere = FrozenBatchNorm2d.convert_frozen_batchnorm(nn.BatchNorm2d(2, device="meta"))
+    assert {buffer.device.type for buffer in elsewhere.buffers()} == {"meta"}
+
+
+def test_frozen_norms_are_found_whoever_made_them() -> None:
+    class Mine(FrozenBatchNorm2d):
+        pass
+
+    made = get_norm("FrozenBN", 4)
+    assert isinstance(made, FrozenBatchNorm2d) and isinstance(Mine(4), FrozenBatchNorm2d)
+    assert not isinstance(made, Mine) and not isinstance(nn.BatchNorm2d(4), FrozenBatchNorm2d)
+
+
+def test_a_block_that_is_frozen() -> None:
+    class Block(CNNBlockBase):
+        def __init__(self) -> None:
+            super().__init__(3, 4, 2)
+            self.conv = Conv2d(3, 4, 3, stride=2, norm=get_norm("BN", 4))
+
+    block = Block()
+    assert (block.in_channels, block.out_channels, block.stride) == (3, 4, 2)
+    assert block.freeze() is block and isinstance(block.conv.norm, FrozenBatchNorm2d)
+    assert [p.requires_grad for p in block.parameters()] == [False, False]

@@ -40,6 +40,19 @@ def test_schedules(times: int, values: dict[int, float]) -> None:
         assert schedule(iteration / (90_000 * times)) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("common/models/cascade_rcnn.py", r"is not here: Cascade R-CNN .* take common/models/mask_rcnn_fpn\.py"),
+        ("common/models/mask_rcnn_vitdet.py", r"is not here: ViT backbones .* model\.backbone"),
+        ("common/data/coco_panoptic_separated.py", "is not here: panoptic models are those of transformers"),
+    ],
+)
+def test_what_is_not_here_says_what_to_take(name: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        common_config(name)
+
+
 def test_each_call_gives_parts_of_its_own() -> None:
     common_config("common/train.py").train.max_iter = 1
     assert common_config("common/train.py").train.max_iter == 90_000

@@ -22,6 +22,18 @@ def test_the_numbers_and_what_follows_from_others() -> None:
     assert dataloader.evaluator.dataset_name == "mine"
     resize, flip = instantiate(dataloader.train.mapper.augmentations)
     assert isinstance(resize, ResizeShortestEdge) and isinstance(flip, RandomFlip)
+    assert dict(dataloader.train.mapper.augmentations[0], _target_=None) == {
+        "_target_": None,
+        "short_edge_length": (640, 672, 704, 736, 768, 800),
+        "sample_style": "choice",
+        "max_size": 1333,
+    }
+    (whole,) = dataloader.test.mapper.augmentations
+    assert (whole.short_edge_length, whole.max_size) == (800, 1333)
+    assert (dataloader.train.mapper.is_train, dataloader.test.mapper.is_train) == (True, False)
+    assert (
+        dataloader.train.num_workers == dataloader.test.num_workers == 4 and dataloader.train.mapper.use_instance_mask
+    )
     assert lazy_data.coco().train.mapper.image_format == "BGR"
 
 
@@ -37,7 +49,8 @@ def test_persons_with_keypoints() -> None:
     finally:
         DatasetCatalog.remove("lazy_persons")
         MetadataCatalog.remove("lazy_persons")
-    assert dataloader.train.dataset.min_keypoints == 1 and not dataloader.train.mapper.use_instance_mask
+    assert dataloader.train.dataset.min_keypoints == 1
+    assert dataloader.train.mapper.use_keypoint and not dataloader.train.mapper.use_instance_mask
 
 
 def test_a_text_may_name_what_they_are_made_of() -> None:

@@ -52,9 +52,11 @@ def test_harmless_names_are_found(name: str) -> None:
 
 
 def test_names_of_detectron2_are_those_here() -> None:
-    from drivetrain.modeling import build_model
+    from drivetrain.compat.layers import FrozenBatchNorm2d
+    from drivetrain.compat.modeling import build_model
 
     assert target_from_text("detectron2.modeling.build_model") is build_model
+    assert target_from_text("detectron2.layers.FrozenBatchNorm2d") is FrozenBatchNorm2d
 
 
 @pytest.mark.parametrize("name", HARMFUL)

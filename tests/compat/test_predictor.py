@@ -11,6 +11,7 @@ import torch
 
 from drivetrain.checkpoint import DetectionCheckpointer
 from drivetrain.compat.config import get_cfg
+from drivetrain.compat.modeling import GeneralizedRCNN
 from drivetrain.compat.predictor import DefaultPredictor
 from drivetrain.config import CfgNode
 from drivetrain.data.catalog import MetadataCatalog
@@ -55,6 +56,11 @@ def test_names_are_those_of_the_checkpoint_or_of_the_test_set(cfg: CfgNode) -> N
     cfg.DATASETS.TEST = ("predictor_zoo",)
     assert DefaultPredictor(cfg).metadata.thing_classes == ["a", "b"]
     assert MetadataCatalog.get("predictor_zoo").thing_classes == ["of", "another", "model"]
+
+
+def test_its_model_is_one_of_the_classes_that_are_imported(cfg: CfgNode) -> None:
+    predictor = DefaultPredictor(cfg)
+    assert isinstance(predictor.model, GeneralizedRCNN) and not predictor.model.training
 
 
 def test_bare_weights_need_no_names(cfg: CfgNode, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ def test_modules_that_names_are_bound_to() -> None:
         "import detectron2.structures as s, detectron2.utils.comm as c, os as o\n"
         "from detectron2.utils import logger, comm, env as e\n"
         "from .detectron2 import config\n"
+        "from ..detectron2.engine import hooks\n"
     )
     bound = {name: module for name, module in module_bindings(tree) if name != module}
     assert bound == {"s": "detectron2.structures", "logger": "detectron2.utils.logger", "e": "detectron2.utils.env"}
@@ -43,6 +44,7 @@ def j():
     with open(x) as k: pass  # own
 class C:
     def x(self): x  # module
+async def k(x): x  # own
 """
 
 
@@ -60,7 +62,8 @@ def test_names_of_functions_are_told_from_those_of_the_module() -> None:
 def test_what_is_in_functions() -> None:
     tree = ast.parse(
         "import a\ndef f():\n    import b\nif 1:\n    import c\nclass D:\n    def g(self):\n        import d\n"
+        "async def h():\n    import e\n"
     )
     inside = within_functions(tree)
     imports = {n.names[0].name: id(n) in inside for n in ast.walk(tree) if isinstance(n, ast.Import)}
-    assert imports == {"a": False, "b": True, "c": False, "d": True}
+    assert imports == {"a": False, "b": True, "c": False, "d": True, "e": True}

@@ -56,6 +56,20 @@ EXPECTED: dict[str, dict[str, Any]] = {
     },
     "custom_mapper": {"finished": [3, 3], "shapes": [[3, 64, 80]]},
     "own_model": {"built": "ScaledRCNN", "trained": "ScaledRCNN", "scale": 0.5, "iteration": 3},
+    "own_backbone": {
+        "build_slim_fpn_backbone": [3, True, False, 2, 64],
+        "build_block_fpn_backbone": [3, True, False, 3, 64],
+        "kept": [1, 2],
+    },
+    "own_heads": {
+        "losses": ["loss_box_reg", "loss_cls", "loss_rpn_cls", "loss_rpn_loc"],
+        "sampled": True,
+        "size": [80, 96],
+        "found": True,
+        "is_one": True,
+        "mask_features": [32, 14, 14],
+        "same": True,
+    },
     "demo": {
         "train": ["coco_2017_train"],
         "classes": ["person", 80],

@@ -8,7 +8,7 @@ from drivetrain.compat.table_modeling import MODELING, MODELING_MODULES
 
 def test_a_name_of_it_is_the_object_meant() -> None:
     found = resolve(MODELING["detectron2.modeling"]["build_model"])
-    assert (found.__name__, found.__module__) == ("build_model", "drivetrain.modeling.build")
+    assert (found.__name__, found.__module__) == ("build_model", "drivetrain.compat.modeling")
 
 
 def test_modules_are_modules_here() -> None:

@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import nn
 
+from drivetrain.compat.modeling import GeneralizedRCNN
 from drivetrain.compat.schema import CompatRoot
 from drivetrain.compat.tta import DatasetMapperTTA, GeneralizedRCNNWithTTA
 from drivetrain.config import CfgNode
 from drivetrain.errors import ModelError
 from drivetrain.modeling import detectron2 as own
-from drivetrain.structures import Boxes, Instances
+from drivetrain.structures import Boxes, ImageList, Instances
 
 
 class BrightSpot(nn.Module):
@@ -134,6 +135,20 @@ def test_each_variant_is_asked_for_the_joined_boxes_at_their_place_in_it(monkeyp
     assert torch.allclose(asked[0].pred_boxes, boxes / 2) and torch.allclose(asked[2].pred_boxes, boxes)
     mirrored = torch.stack((120 - boxes[:, 2], boxes[:, 1], 120 - boxes[:, 0], boxes[:, 3]), dim=1)
     assert torch.allclose(asked[1].pred_boxes, mirrored / 2) and torch.allclose(asked[3].pred_boxes, mirrored)
+
+
+@torch.no_grad()
+def test_images_are_prepared_in_the_way_of_the_model() -> None:
+    class Noting(GeneralizedRCNN):
+        def preprocess_image(self, batched_inputs: Any) -> ImageList:
+            images = super().preprocess_image(batched_inputs)
+            sizes.append(images.image_sizes)
+            return images
+
+    sizes: list[Any] = []
+    cfg, _ = small_mask_model()
+    GeneralizedRCNNWithTTA(cfg, Noting(cfg).eval())([entry()])
+    assert len(sizes) == 4 and sum(map(len, sizes)) == 8, "for boxes and for masks, of four variants in parts of three"
 
 
 @torch.no_grad()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -114,8 +113,13 @@ def test_a_resume_at_iteration_90000_of_100000_images_decodes_none(
 def test_reading_is_what_the_spy_sees(images: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     """The count of 0 above means something: one batch reads its images once each, from their files."""
     opened: list[str] = []
-    read_bytes = Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda self: opened.append(str(self)) or read_bytes(self))  # type: ignore[func-returns-value]
+    open_file = open
+
+    def spy(file: Any, *arguments: Any, **options: Any) -> Any:
+        opened.append(str(file))
+        return open_file(file, *arguments, **options)
+
+    monkeypatch.setattr("builtins.open", spy)
     made = loader(images)
     made.seek(90_000)
     assert opened == []

@@ -52,7 +52,9 @@ def _choice(key: str, name: str, known: dict[str, Any]) -> Any:
     """
     if name not in known:
         raise ModelError(
-            f"{key} {name!r} has no counterpart here{did_you_mean(name, known) or ';'} there are {', '.join(known)}"
+            f"{key} {name!r} has no counterpart here{did_you_mean(name, known) or ';'} there are {', '.join(known)}; "
+            "an architecture or part of your own goes into a class registered with META_ARCH_REGISTRY, in a file that "
+            "is imported"
         )
     return known[name]
 

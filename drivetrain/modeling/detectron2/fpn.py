@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool2d, relu
@@ -53,7 +54,10 @@ class FPN(nn.Module):
 
     Attributes:
         size_divisibility: of images: the coarsest stage has whole cells.
+        padding_constraints: further conditions for :meth:`ImageList.from_tensors`; none.
     """
+
+    padding_constraints: ClassVar[Mapping[str, int]] = MappingProxyType({})
 
     def __init__(
         self,

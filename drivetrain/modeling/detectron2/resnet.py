@@ -6,10 +6,10 @@ torchvision's ResNet fixes the widths of its stages and the place of the stride;
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, relu
@@ -205,9 +205,11 @@ class ResNet(nn.Module):
     Attributes:
         out_features: their names, finest first.
         size_divisibility: of images; 0 as it takes any size.
+        padding_constraints: further conditions for :meth:`ImageList.from_tensors`; none.
     """
 
     size_divisibility = 0
+    padding_constraints: ClassVar[Mapping[str, int]] = MappingProxyType({})
 
     def __init__(
         self,

@@ -63,7 +63,8 @@ def test_averages_instead_of_sums() -> None:
 
 
 def test_images_are_padded_to_whole_cells_of_the_coarsest_stage() -> None:
-    assert FPN(small(), STAGES, 12).size_divisibility == 32
+    whole = FPN(small(), STAGES, 12)
+    assert whole.size_divisibility == 32 and whole.padding_constraints == whole.bottom_up.padding_constraints == {}
     shallow = FPN(small(), STAGES[:2], 12)
     assert shallow.size_divisibility == 16 and list(shallow.output_shape()) == list(shallow(torch.zeros(1, 3, 32, 32)))
 
