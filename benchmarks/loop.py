@@ -168,10 +168,10 @@ def tables(samples: dict[str, list[Sample]]) -> list[Table | str]:
     reason = (
         f"Of what DefaultTrainer adds, {writers:.0f} us come with its writers, which write every 20 iterations, "
         f"{hooks:.0f} with its other hooks (timer, schedule, checkpoints, evaluation, watchdog), {alone:.0f} with what "
-        "it remembers of each step to make it again. Timed within that loop, writers and hooks take half of that: the "
-        "rest is the model's step being slower after them, as they push its code out of the processor's caches, into "
-        "which a step of a fifth of a millisecond fits. What is added to the step of a real detector is lost in its "
-        "noise."
+        "it remembers of each step to make it again. Timed within that loop, writers and hooks take three fifths of "
+        "that: the rest is the model's step being slower after them, as they push its code out of the processor's "
+        "caches, into which a step of a fifth of a millisecond fits. What is added to the step of a real detector is "
+        "lost in its noise."
     )
     return [table, goals, f"50 idle hooks add {spread(idle, 2)} us to SimpleTrainer: {verdict}.", reason]
 
