@@ -43,6 +43,13 @@ def test_recorder_raises_from_what_it_reads() -> None:
     assert not recorder.pending
 
 
+def test_a_total_of_the_models_own_is_recorded_as_it_is() -> None:
+    storage = EventStorage()
+    losses = {"total_loss": torch.tensor(5.0), "a": torch.tensor(1.0)}
+    LossRecorder(FiniteGuard(), world_size=1).write(storage, 0, losses, 0.0)
+    assert storage.latest()["total_loss"] == (5.0, 0) and storage.latest()["a"] == (1.0, 0)
+
+
 def test_reading_the_device_names_the_bad_iteration_and_its_losses() -> None:
     values = [1.0, math.nan, 1.0]
     guard, storage = watched(values), EventStorage()

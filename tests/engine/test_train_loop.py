@@ -321,6 +321,28 @@ def test_one_scalar_loss_is_the_total_loss(make_trainer: Any) -> None:
     assert set(trainer.storage.histories()) == {"total_loss", "data_time", "rank_data_time"}
 
 
+@pytest.mark.parametrize(("iterations", "expected"), [(7, [2, 5, 6]), (6, [2, 5])])
+def test_the_device_is_read_at_the_end_of_a_period_and_of_the_training(
+    make_trainer: Any, iterations: int, expected: list[int]
+) -> None:
+    """What a last, shorter period brought on devices and other ranks is learned too."""
+    trainer, read = make_trainer(metric_period=3), []
+
+    class Pending:
+        pending = True
+
+        def write(self, *arguments: Any) -> None:
+            pass
+
+        def read_device(self, storage: Any, iteration: int, stop: bool) -> tuple[bool, None]:
+            read.append(iteration)
+            return stop, None
+
+    trainer._recorder = Pending()
+    trainer.train(0, iterations)
+    assert read == expected
+
+
 def test_gather_metric_period(make_trainer: Any) -> None:
     trainer = make_trainer(gather_metric_period=3)
     trainer.train(0, 7)

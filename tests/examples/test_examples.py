@@ -30,14 +30,6 @@ ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["SEED=3", "DATALOADER.NUM_WORKERS=0", "SOLVER.IMS_PER_BATCH=2", "MODEL.DEVICE=cpu", "SOLVER.WARMUP_ITERS=2"]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def on_the_cpu() -> Iterator[None]:
-    """MODEL.DEVICE "auto" is the CPU here, where equal means equal bit for bit."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("drivetrain.runtime.device._count", lambda kind: int(kind == "cpu"))
-        yield
-
-
 def load(name: str) -> ModuleType:
     """A file of examples/ as a module."""
     spec = importlib.util.spec_from_file_location(f"examples_{name}", ROOT / "examples" / f"{name}.py")

@@ -6,7 +6,6 @@ import importlib
 import json
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +21,6 @@ ROOT = Path(__file__).resolve().parents[2]
 ANSWERS, INSIDE = "docs/how-to/answers.md", "docs/how-it-works.md"
 EXAMPLES_OF_NAMES = {"drivetrain/a/b.py", "tests/a/test_b.py"}
 GUIDES = ["README.md", "CONTRIBUTING.md", "examples/README.md", ANSWERS, INSIDE]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def on_the_cpu() -> Iterator[None]:
-    """MODEL.DEVICE "auto" is the CPU here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("drivetrain.runtime.device._count", lambda kind: int(kind == "cpu"))
-        yield
 
 
 def read(guide: str) -> str:
