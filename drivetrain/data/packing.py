@@ -66,8 +66,8 @@ class BlockWriter:
         end = packer.size + len(description)
         number, is_new, gone = self._take(end)
         block = self._blocks[number]
-        for offset, tensor in packer.tensors:
-            _placed(block, offset, tensor.dtype, tensor.shape, _strides(tensor)).copy_(tensor)
+        for offset, strides, tensor in packer.tensors:
+            _placed(block, offset, tensor.dtype, tensor.shape, strides).copy_(tensor)
         block[packer.size : end] = description
         return PackedBatch(number, packer.size, end, block if is_new else None, gone)
 
@@ -137,7 +137,7 @@ class _Packer(pickle.Pickler):
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
-        self.tensors: list[tuple[int, Tensor]] = []
+        self.tensors: list[tuple[int, tuple[int, ...], Tensor]] = []  # with offset and strides
         self.size = 0
 
     def persistent_id(self, obj: Any) -> _Reference | None:
@@ -146,10 +146,10 @@ class _Packer(pickle.Pickler):
             return None
         if obj.is_complex() or obj.is_quantized or obj.nbytes == 0:
             return None
-        offset = -(-self.size // _ALIGNMENT) * _ALIGNMENT
-        self.tensors.append((offset, obj))
+        offset, strides = -(-self.size // _ALIGNMENT) * _ALIGNMENT, _strides(obj)
+        self.tensors.append((offset, strides, obj))
         self.size = offset + obj.nbytes
-        return offset, str(obj.dtype).removeprefix("torch."), tuple(obj.shape), _strides(obj)
+        return offset, str(obj.dtype).removeprefix("torch."), tuple(obj.shape), strides
 
 
 class _Unpacker(pickle.Unpickler):
